@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Block back ends: what virtio-blk reads and writes. One ops table per format. A back end is used
+ * by one thread at a time. Offsets and lengths are bytes, inside [0, size), multiples of 512.
+ */
+#ifndef MINIVM_BLOCK_H
+#define MINIVM_BLOCK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "minivm/err.h"
+
+#define BLOCK_SECTOR_SIZE 512u
+
+struct block; /* a back end's own state starts with struct block */
+
+/* All return 0 or -errno; a short transfer is finished or turned into an error by the back end. */
+struct block_ops {
+	const char *name;
+	int (*readv)(struct block *b, const struct iovec *iov, unsigned n, uint64_t off);
+	int (*writev)(struct block *b, const struct iovec *iov, unsigned n, uint64_t off);
+	/* Everything written before is on stable storage when it returns (fdatasync). */
+	int (*flush)(struct block *b);
+	void (*close)(struct block *b);
+};
+
+struct block {
+	const struct block_ops *ops;
+	uint64_t size;            /* bytes, a multiple of 512 */
+	bool readonly;
+	uint32_t physical_block;  /* bytes, power of 2 >= 512: topology for the guest */
+	uint32_t optimal_io;      /* bytes, 0 = not known */
+};
+
+/*
+ * Opens a raw image or block device. readonly opens O_RDONLY and takes a shared lock (OFD), else an
+ * exclusive one. Errors name the path and say what to try: directory, empty, size no multiple of
+ * 512, permission, locked by another process.
+ */
+int block_raw_open(const char *path, bool readonly, struct block **out, struct err *err);
+
+/*
+ * A copy-on-write layer over `base` (taken over, read-only). layer_path NULL: a throw-away layer in
+ * an unlinked file under $TMPDIR or /var/tmp; else a kept layer file, made if it is missing, whose
+ * format is docs/overlay.md. The base is never written.
+ */
+int block_overlay_open(struct block *base, const char *base_path, const char *layer_path,
+		       struct block **out, struct err *err);
+
+void block_close(struct block *b); /* NULL is fine */
+
+#endif

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * vmm/console.c joins the UART to the process's stdin/stdout, a file or nothing; vmm/term.c puts a
+ * terminal into raw mode and back.
+ */
+#ifndef MINIVM_CONSOLE_H
+#define MINIVM_CONSOLE_H
+
+#include <stdbool.h>
+
+#include "minivm/err.h"
+#include "minivm/log.h"
+#include "minivm/loop.h"
+#include "minivm/serial.h"
+
+struct console;
+
+struct console_options {
+	int in_fd;  /* -1: no input */
+	int out_fd; /* -1: output is discarded */
+	bool escape; /* Ctrl-A is the escape key: x quits, a sends Ctrl-A, h helps. For terminals. */
+	const struct log *log;
+	/* Ctrl-A x was typed; on the loop's thread. */
+	void (*quit)(void *opaque);
+	void *opaque;
+};
+
+/*
+ * Makes console and UART. The descriptors stay the caller's; they are never put into non-blocking
+ * mode (their open file description is shared with other processes), and the loop never blocks on
+ * them all the same. End of input is not an error: output goes on.
+ */
+int console_new(struct loop *loop, const struct irq_line *irq, const struct console_options *opt,
+		struct console **out, struct err *err);
+struct serial *console_serial(struct console *c);
+/* At the end: writes what is buffered, for at most `timeout_ms`. No thread runs the loop any more. */
+void console_drain(struct console *c, int timeout_ms);
+void console_destroy(struct console *c);
+
+/*
+ * Raw mode (term.c). term_raw() remembers the settings of `fd` and restores them at term_restore(),
+ * at exit() and in handlers for fatal signals (SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE), which
+ * then run their default action. Not a tty: 0, nothing is done, *is_tty = false. SIGTSTP/SIGCONT:
+ * the shell gets its settings back while we are stopped and raw mode returns with SIGCONT.
+ */
+int term_raw(int fd, bool *is_tty, struct err *err);
+void term_restore(void); /* async-signal-safe; does nothing when raw mode is off */
+
+#endif

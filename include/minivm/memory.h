@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Guest memory: regions of host memory at guest physical addresses, and the only ways to reach
+ * their bytes. Everything a guest can name (an address, a length) is checked here: overflow, holes
+ * and region ends. Callers get -EFAULT or NULL, never a stray pointer.
+ *
+ * The region table does not change while the machine runs, so all accessors are lock-free and may
+ * be called from any thread. The bytes themselves are shared with the running guest: read them
+ * once, into your own memory, before you check them.
+ */
+#ifndef MINIVM_MEMORY_H
+#define MINIVM_MEMORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "minivm/err.h"
+
+/* A guest physical address. A struct, so that it is neither dereferenced nor mixed with a length. */
+typedef struct {
+	uint64_t v;
+} gpa_t;
+
+#define GPA(x) ((gpa_t){(uint64_t)(x)})
+
+/* gpa + n; wraps like the hardware would, accessors then refuse it. */
+static inline gpa_t gpa_add(gpa_t gpa, uint64_t n)
+{
+	return GPA(gpa.v + n);
+}
+
+#define GUEST_PAGE_SIZE 4096u
+
+/* The guest memory map, docs/architecture.md. RAM below the hole, and above 4 GiB. */
+#define GUEST_MMIO_HOLE_START 0xc0000000ull
+#define GUEST_MMIO_HOLE_END   0x100000000ull
+
+#define GUEST_REGIONS_MAX 4
+
+struct guest_region {
+	gpa_t gpa;     /* page-aligned */
+	uint64_t len;  /* bytes, a multiple of the page size */
+	uint8_t *host; /* len bytes, read-write */
+};
+
+struct guest_mem {
+	unsigned count;
+	struct guest_region region[GUEST_REGIONS_MAX]; /* sorted by gpa, no overlap */
+};
+
+/*
+ * Maps `bytes` (a multiple of the page size, not 0) of zeroed private memory, split around the MMIO
+ * hole. Host memory is taken only as the guest touches it. On success the caller owns the regions
+ * and ends them with guest_mem_unmap(). Errors: -ENOMEM, -EINVAL.
+ */
+int guest_mem_map(struct guest_mem *mem, uint64_t bytes, struct err *err);
+void guest_mem_unmap(struct guest_mem *mem);
+
+/* Bytes of RAM in all, and the end of RAM below the hole. */
+uint64_t guest_mem_bytes(const struct guest_mem *mem);
+uint64_t guest_mem_low_end(const struct guest_mem *mem);
+
+/*
+ * The host address of [gpa, gpa + len), or NULL unless all of it lies in one region. len may be 0
+ * (then gpa must still be inside a region or at its end). The pointer stays good as long as `mem`.
+ */
+void *guest_mem_slice(const struct guest_mem *mem, gpa_t gpa, uint64_t len);
+
+/* Copy out of and into guest memory, across adjoining regions never. 0 or -EFAULT (nothing done). */
+int guest_mem_read(const struct guest_mem *mem, gpa_t gpa, void *dst, size_t len);
+int guest_mem_write(const struct guest_mem *mem, gpa_t gpa, const void *src, size_t len);
+int guest_mem_zero(const struct guest_mem *mem, gpa_t gpa, uint64_t len);
+
+#endif
