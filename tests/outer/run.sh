@@ -1,0 +1,71 @@
+#!/bin/sh
+# Runs a job inside an outer Linux that has ordinary KVM (AMD SVM), under QEMU's software emulation:
+# the way to run minivm on a machine without /dev/kvm, and the ordinary host that tests run on.
+#
+# Usage: run.sh [-t SECONDS] [-m MIB] [-i] DIR
+#	DIR is copied into the machine as /job and `sh /job/run` is run there. Its output is ours, so
+#	is its exit status (255: the machine did not come up or ran out of time).
+#	-i: interactive, the terminal is passed through.
+# OUTER=DIR (default build/outer): where the Debian kernel is kept.
+set -u
+here=$(dirname "$0")
+limit=600
+mem=1536
+interactive=0
+while getopts t:m:i opt; do
+	case $opt in
+	t) limit=$OPTARG ;;
+	m) mem=$OPTARG ;;
+	i) interactive=1 ;;
+	*) exit 255 ;;
+	esac
+done
+shift $((OPTIND - 1))
+job=$1
+outer=${OUTER:-build/outer}
+
+for tool in qemu-system-x86_64 cpio; do
+	command -v $tool >/dev/null || {
+		echo "outer: $tool is missing; 'make deps' installs it" >&2
+		exit 255
+	}
+done
+"$here/fetch.sh" "$outer" || exit 255
+
+tmp=$(mktemp -d) || exit 255
+trap 'rm -rf "$tmp"' EXIT
+trap 'exit 255' INT TERM HUP
+mkdir -p "$tmp/root/bin" "$tmp/root/sbin" "$tmp/root/usr/bin" "$tmp/root/usr/sbin" "$tmp/root/proc" \
+	"$tmp/root/sys" "$tmp/root/dev" "$tmp/root/modules" "$tmp/root/etc"
+cp /bin/busybox "$tmp/root/bin/busybox"
+ln -s busybox "$tmp/root/bin/sh"
+cp "$outer"/modules/*.ko "$tmp/root/modules/"
+cp "$here/init" "$tmp/root/init"
+chmod +x "$tmp/root/init"
+echo 'root:x:0:0:root:/root:/bin/sh' >"$tmp/root/etc/passwd"
+echo 'nobody:x:65534:65534:nobody:/:/bin/sh' >>"$tmp/root/etc/passwd"
+ln -s "$(cd "$job" && pwd)" "$tmp/root/job"
+(cd "$tmp/root" && find . -follow | cpio -o -H newc -L --quiet) >"$tmp/initrd" || exit 255
+: >"$tmp/status"
+
+# Not interactive: no input, and lines end as the job wrote them.
+[ $interactive = 1 ] || exec </dev/null
+# -cpu: the x2APIC and TSC of "max" do; svm makes /dev/kvm inside work.
+# It ends when the job has (isa-debug-exit), when the kernel panics (-no-reboot), or at the limit.
+timeout --foreground -k 5 "$limit" qemu-system-x86_64 -nodefaults -no-user-config -display none \
+	-accel tcg,thread=multi -cpu max,+svm -smp 2 -m "$mem" -no-reboot \
+	-chardev stdio,id=con,signal=off -serial chardev:con -serial "file:$tmp/status" \
+	-device isa-debug-exit,iobase=0x501,iosize=1 \
+	-kernel "$outer/vmlinuz" -initrd "$tmp/initrd" \
+	-append "console=ttyS0 quiet loglevel=1 panic=-1 rdinit=/init mitigations=off nokaslr TERM=${TERM:-linux} outer.interactive=$interactive" \
+	2>"$tmp/qemu.log"
+rc=$?
+status=$(sed -n 's/^status \([0-9]*\).*/\1/p' "$tmp/status" | tail -n 1)
+[ -n "$status" ] && exit "$status"
+if [ $rc = 124 ]; then
+	echo "outer: stopped after the time limit of $limit s" >&2
+else
+	echo "outer: QEMU ended with $rc before the job did" >&2
+	cat "$tmp/qemu.log" >&2
+fi
+exit 255
