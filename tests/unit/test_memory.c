@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Guest memory: layout around the hole, and that no address or length gets past a region. */
+#include <criterion/criterion.h>
+
+#include <errno.h>
+#include <string.h>
+
+#include "minivm/memory.h"
+
+#define GIB (1ull << 30)
+
+/* Two adjoining fake regions and one apart. */
+static uint8_t low_bytes[2 * GUEST_PAGE_SIZE], next_bytes[GUEST_PAGE_SIZE],
+    far_bytes[GUEST_PAGE_SIZE];
+
+static struct guest_mem fake(void)
+{
+	struct guest_mem mem = {.count = 3};
+
+	mem.region[0] = (struct guest_region){GPA(0x1000), sizeof(low_bytes), low_bytes};
+	mem.region[1] = (struct guest_region){GPA(0x3000), sizeof(next_bytes), next_bytes};
+	mem.region[2] =
+	    (struct guest_region){GPA(-(uint64_t)GUEST_PAGE_SIZE), sizeof(far_bytes), far_bytes};
+	return mem;
+}
+
+Test(memory, small_machine_is_one_zeroed_region)
+{
+	struct guest_mem mem;
+	struct err err = {0};
+	const uint8_t *p;
+
+	cr_assert_eq(guest_mem_map(&mem, 16ull << 20, &err), 0, "%s", err.text);
+	cr_assert_eq(mem.count, 1);
+	cr_assert_eq(mem.region[0].gpa.v, 0);
+	cr_assert_eq(guest_mem_bytes(&mem), 16ull << 20);
+	cr_assert_eq(guest_mem_low_end(&mem), 16ull << 20);
+	p = guest_mem_slice(&mem, GPA(0), 16ull << 20);
+	cr_assert_not_null(p);
+	cr_assert_eq(p[0] | p[4096] | p[(16 << 20) - 1], 0);
+	guest_mem_unmap(&mem);
+	cr_assert_eq(mem.count, 0);
+	guest_mem_unmap(&mem);
+}
+
+Test(memory, big_machine_is_split_around_the_hole)
+{
+	struct guest_mem mem;
+	struct err err = {0};
+
+	cr_assert_eq(guest_mem_map(&mem, 5 * GIB, &err), 0, "%s", err.text);
+	cr_assert_eq(mem.count, 2);
+	cr_assert_eq(mem.region[0].len, 3 * GIB);
+	cr_assert_eq(mem.region[1].gpa.v, 4 * GIB);
+	cr_assert_eq(mem.region[1].len, 2 * GIB);
+	cr_assert_eq(guest_mem_bytes(&mem), 5 * GIB);
+	cr_assert_eq(guest_mem_low_end(&mem), 3 * GIB);
+	cr_assert_null(guest_mem_slice(&mem, GPA(3 * GIB), 1));
+	cr_assert_null(guest_mem_slice(&mem, GPA(4 * GIB - 1), 1));
+	cr_assert_not_null(guest_mem_slice(&mem, GPA(4 * GIB), 2 * GIB));
+	guest_mem_unmap(&mem);
+
+	cr_assert_eq(guest_mem_map(&mem, 3 * GIB, &err), 0);
+	cr_assert_eq(mem.count, 1);
+	guest_mem_unmap(&mem);
+}
+
+Test(memory, impossible_sizes_are_refused)
+{
+	struct guest_mem mem;
+	struct err err = {0};
+
+	cr_assert_eq(guest_mem_map(&mem, 0, &err), -EINVAL);
+	cr_assert_eq(guest_mem_map(&mem, 4097, &err), -EINVAL);
+	cr_assert_eq(guest_mem_map(&mem, -(uint64_t)GUEST_PAGE_SIZE, &err), -ENOMEM);
+	cr_assert_neq(err.text[0], '\0');
+	cr_assert_eq(mem.count, 0, "a failed map must leave nothing behind");
+}
+
+Test(memory, slices_stay_inside_one_region)
+{
+	struct guest_mem mem = fake();
+
+	cr_assert_eq(guest_mem_slice(&mem, GPA(0x1000), 0x2000), low_bytes);
+	cr_assert_eq(guest_mem_slice(&mem, GPA(0x2fff), 1), low_bytes + 0x1fff);
+	cr_assert_null(guest_mem_slice(&mem, GPA(0x2fff), 2), "across adjoining regions");
+	cr_assert_null(guest_mem_slice(&mem, GPA(0xfff), 2));
+	cr_assert_null(guest_mem_slice(&mem, GPA(0xfff), 0));
+	cr_assert_null(guest_mem_slice(&mem, GPA(0), UINT64_MAX));
+	cr_assert_null(guest_mem_slice(&mem, GPA(0x1000), UINT64_MAX), "length wraps");
+	cr_assert_null(guest_mem_slice(&mem, GPA(0x1800), UINT64_MAX - 0x7ff),
+		       "sum wraps to 0x1000");
+	cr_assert_eq(guest_mem_slice(&mem, GPA(0x3000), 1), next_bytes);
+	cr_assert_not_null(guest_mem_slice(&mem, GPA(0x4000), 0), "the end, with no length");
+	cr_assert_null(guest_mem_slice(&mem, GPA(0x4000), 1));
+	cr_assert_null(guest_mem_slice(&mem, GPA(0x4001), 0));
+}
+
+Test(memory, the_last_page_of_the_address_space)
+{
+	struct guest_mem mem = fake();
+
+	cr_assert_eq(guest_mem_slice(&mem, GPA(UINT64_MAX), 1), far_bytes + 4095);
+	cr_assert_null(guest_mem_slice(&mem, GPA(UINT64_MAX), 2));
+	cr_assert_not_null(guest_mem_slice(&mem, GPA(UINT64_MAX - 4095), 4096));
+}
+
+Test(memory, copies_do_all_or_nothing)
+{
+	struct guest_mem mem = fake();
+	uint8_t buf[4] = {1, 2, 3, 4};
+
+	cr_assert_eq(guest_mem_write(&mem, GPA(0x2ffe), buf, 4), -EFAULT);
+	cr_assert_eq(low_bytes[0x1ffe] | low_bytes[0x1fff] | next_bytes[0], 0);
+	cr_assert_eq(guest_mem_write(&mem, GPA(0x2ffc), buf, 4), 0);
+	cr_assert_eq(memcmp(low_bytes + 0x1ffc, buf, 4), 0);
+
+	memset(buf, 9, sizeof(buf));
+	cr_assert_eq(guest_mem_read(&mem, GPA(0x2ffe), buf, 4), -EFAULT);
+	cr_assert_eq(buf[0], 9);
+	cr_assert_eq(guest_mem_read(&mem, GPA(0x2ffc), buf, 4), 0);
+	cr_assert_eq(buf[3], 4);
+
+	cr_assert_eq(guest_mem_zero(&mem, GPA(0x2ffc), 5), -EFAULT);
+	cr_assert_eq(low_bytes[0x1fff], 4);
+	cr_assert_eq(guest_mem_zero(&mem, GPA(0x2ffd), 3), 0);
+	cr_assert_eq(low_bytes[0x1ffc], 1);
+	cr_assert_eq(low_bytes[0x1fff], 0);
+}
