@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The parts of init (PID 1), see README.md. Nothing here is fatal: an init that can still run its
+ * command does so, and says on the console what went wrong. */
+#ifndef MINIVM_INIT_H
+#define MINIVM_INIT_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+/* One line on standard error: "init: " and the message. */
+void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* setup.c: the world before the command. */
+
+/* /proc, /sys, /dev: what reading the command line and opening the console need. */
+void setup_early_mounts(void);
+/* The rest: /dev/pts, /dev/shm, /run, a /tmp where the root is read-only, /sys/fs/cgroup, links. */
+void setup_late_mounts(void);
+void setup_hostname(const char *name);
+void setup_loopback(void);
+/*
+ * Make standard input, output and error the console; @name is below /dev, or NULL for the last
+ * one of the kernel's consoles. /dev/console itself cannot be a controlling terminal.
+ */
+void setup_console(const char *name);
+
+/* watch.c: requests to shut down that come from the machine. */
+
+/*
+ * Start a process that ends with status 0 when COM1's DSR was seen to go low; with @dsr_driven it
+ * counts as well when DSR is low from the start. Returns its PID or -1. Any other status: it
+ * cannot watch and need not be started again.
+ */
+pid_t watch_dsr(bool dsr_driven);
+/* Open the ACPI power buttons among /dev/input into @fds; returns how many. */
+int watch_open_buttons(int *fds, int max);
+/* True if the power button behind @fd was pressed since the last call. */
+bool watch_button_pressed(int fd);
+
+/* end.c: the way out. */
+
+enum end_way { END_POWER_OFF, END_REBOOT };
+
+/*
+ * SIGTERM for all, wait up to @grace seconds, SIGKILL. Returns the wait status of @command if it
+ * ended only now, else @status.
+ */
+int end_processes(unsigned int grace, pid_t command, int status);
+/* Write back, unmount, and end the machine with @exit_status. Does not return. */
+void end_machine(enum end_way way, int exit_status) __attribute__((noreturn));
+
+#endif
