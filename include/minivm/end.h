@@ -39,10 +39,10 @@ static inline void vm_end(const struct vm_end_sink *sink, enum vm_end_reason rea
 	sink->end(sink->opaque, reason, status);
 }
 
-/* "poweroff", "reboot", "panic", "triple-fault", "stopped", "error". */
+/* "running" for VM_END_NONE, "poweroff", "reboot", "panic", "triple-fault", "stopped", "error". */
 const char *vm_end_reason_name(enum vm_end_reason reason);
 
-/* The process exit status that stands for this end. */
+/* The process exit status that stands for this end; VM_STATUS_ERROR for VM_END_NONE. */
 int vm_end_exit_status(enum vm_end_reason reason, uint8_t status);
 
 #endif

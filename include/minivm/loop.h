@@ -23,7 +23,8 @@ struct loop_source {
 	int fd;
 	loop_event_fn *fn;
 	void *opaque;
-	bool watched; /* maintained by the loop */
+	uint32_t events; /* maintained by the loop */
+	bool watched;    /* maintained by the loop */
 };
 
 /* A piece of work to post; embedded in the owner. Posting it twice before it ran runs it once. */
@@ -46,6 +47,9 @@ int loop_new(struct loop **out, struct err *err);
 void loop_free(struct loop *loop); /* no thread may be inside loop_run(); NULL is fine */
 
 /*
+ * All loops stand alone: a loop_call() between two loops that call each other at the same time would
+ * wait for ever, so calls go one way only (control -> device loop).
+ *
  * Watch `src` for `events` (level-triggered), change the events (0 = none, stay registered), stop.
  * On the loop's thread, or while no thread runs the loop. After loop_unwatch() the callback does
  * not run again, not even for an event that was fetched already.
@@ -55,12 +59,22 @@ int loop_watch(struct loop *loop, struct loop_source *src, uint32_t events, stru
 void loop_rearm(struct loop *loop, struct loop_source *src, uint32_t events);
 void loop_unwatch(struct loop *loop, struct loop_source *src);
 
-/* From any thread: run work on the loop's thread, soon. Does not allocate, does not block. */
+/*
+ * From any thread: run work on the loop's thread, soon, in the order of posting. Does not allocate,
+ * does not block. Work that is still queued when loop_run() returns stays queued.
+ */
 void loop_post(struct loop *loop, struct loop_work *work);
 
 /*
+ * Takes back what was posted and has not started. On the loop's thread, or while no thread runs the
+ * loop: afterwards the work does not run and its owner may be freed.
+ */
+void loop_unpost(struct loop *loop, struct loop_work *work);
+
+/*
  * From any other thread: run fn(opaque) on the loop's thread and wait until it returned. On the
- * loop's own thread, or when no thread runs the loop, it runs at once on the caller's.
+ * loop's own thread, or when no thread runs the loop, it runs at once on the caller's; callers that
+ * meet there run one after the other. The caller holds no lock that the loop's callbacks take.
  */
 void loop_call(struct loop *loop, loop_work_fn *fn, void *opaque);
 
@@ -72,7 +86,7 @@ void loop_timer_destroy(struct loop_timer *timer);
 /* Runs until loop_quit(). Returns 0, or -errno if epoll itself failed. */
 int loop_run(struct loop *loop);
 
-/* From any thread: make loop_run() return after the current callback. Sticky. */
+/* From any thread or signal handler: make loop_run() return after the current callback. Sticky. */
 void loop_quit(struct loop *loop);
 
 #endif
