@@ -9,7 +9,7 @@ import bisect
 import re
 import sys
 
-WAITING = re.compile(r"calibrate|delay_(loop|tsc)|pit_|^native_read_tsc|tsc_read_refs|quick_pit|"
+WAITING = re.compile(r"calibrate|setup_boot_APIC_clock|delay_(loop|tsc)|pit_|^native_read_tsc|tsc_read_refs|quick_pit|"
                      r"pit_hpet_ptimer|^default_idle|^__udelay|^__const_udelay|^timer_irq_works|"
                      r"^mwait_idle|^rep_nop$|^do_idle|^acpi_idle|^lapic_cal|^poll_idle")
 PHYS_START, PHYS_END, KERNEL_MAP = 0x1000000, 0x4000000, 0xffffffff80000000
