@@ -18,15 +18,23 @@
 #include "minivm/memory.h"
 
 /* Fixed places in guest memory, below 1 MiB (house.md "Guest memory map"). */
-#define BOOT_GDT_GPA       0x500
-#define BOOT_IDT_GPA       0x540
+#define BOOT_GDT_GPA	   0x500
+#define BOOT_IDT_GPA	   0x540
+#define BOOT_TSS_GPA	   0x580
 #define BOOT_ZERO_PAGE_GPA 0x7000
-#define BOOT_STACK_GPA     0x8ff0
-#define BOOT_PML4_GPA      0x9000
+#define BOOT_STACK_GPA	   0x8ff0
+#define BOOT_PML4_GPA	   0x9000
 #define BOOT_CMDLINE_GPA   0x20000
 #define BOOT_CMDLINE_MAX   0x10000 /* room, terminating NUL included */
 #define BOOT_MPTABLE_GPA   0x9fc00
-#define BOOT_EBDA_GPA      0x9fc00 /* end of conventional memory */
+#define BOOT_EBDA_GPA	   0x9fc00  /* end of conventional memory */
+#define BOOT_LOW_END	   0x100000 /* kernel images load at 1 MiB or above */
+
+/* boot_regs_long_mode() maps [0, this) identically; kernels must end below it. */
+#define BOOT_MAPPED_END (1ull << 30)
+
+/* A Linux kernel wants this much RAM beyond itself and its initrd. */
+#define BOOT_LINUX_SLACK (16ull << 20)
 
 struct bytes {
 	const uint8_t *data;
@@ -37,56 +45,74 @@ struct bytes {
 
 struct boot_request {
 	const struct guest_mem *mem;
-	struct bytes kernel;  /* a whole bzImage or ELF vmlinux */
-	struct bytes initrd;  /* len 0: none */
-	const char *cmdline;  /* the final command line */
+	struct bytes kernel; /* a whole bzImage or ELF vmlinux */
+	struct bytes initrd; /* len 0: none */
+	const char *cmdline; /* the final command line */
+	gpa_t rsdp;	     /* ACPI root pointer for the zero page; 0: none */
 };
 
 enum boot_image {
-	BOOT_IMAGE_ELF,              /* vmlinux (or any static 64-bit ELF) */
+	BOOT_IMAGE_ELF,		     /* vmlinux (or any static 64-bit ELF) */
 	BOOT_IMAGE_BZIMAGE_UNPACKED, /* the vmlinux inside a bzImage */
-	BOOT_IMAGE_BZIMAGE_RAW,      /* the bzImage itself: it unpacks in the guest */
+	BOOT_IMAGE_BZIMAGE_RAW,	     /* the bzImage itself: it unpacks in the guest */
 };
 
 struct boot_result {
 	enum boot_image image;
 	const char *compression; /* "gzip", ... of the payload; "none" for ELF */
-	uint64_t entry;          /* 64-bit entry point, physical */
-	uint64_t kernel_end;     /* first byte behind the kernel (bss included) */
+	uint64_t entry;		 /* 64-bit entry point, physical */
+	uint64_t kernel_end;	 /* first byte behind the kernel (bss included) */
 };
 
 /*
- * Loads kernel, initrd, command line and zero page. Nothing is kept of the request. Errors say what
- * is wrong with which image ("truncated: ...") and, with too little memory, how much is needed:
- * -ENOEXEC, -EINVAL, -ENOMEM, -E2BIG.
+ * Loads kernel, initrd, command line and zero page. Nothing is kept of the request. Errors name the
+ * part at fault ("kernel: truncated: ...", "initrd: ...") and, with too little memory, how much is
+ * needed: -ENOEXEC (image), -ENOMEM (guest or host memory), -E2BIG (command line, initrd), -EINVAL.
+ *
+ * Memory: kernel end + initrd must fit below the MMIO hole, and BOOT_LINUX_SLACK on top of that
+ * when the image came from a bzImage or is an ELF that ends at 16 MiB or above, as every vmlinux
+ * linked at the usual 16 MiB does. A small freestanding ELF thus runs in 16 MiB.
  */
 int boot_linux(const struct boot_request *req, struct boot_result *res, struct err *err);
 
 /* --- boot/mptable.c: Intel MultiProcessor Specification 1.4 --- */
 
 /*
- * Writes floating pointer and configuration table at BOOT_MPTABLE_GPA: `cpus` processors with APIC
- * ids 0.., one I/O APIC (id = cpus) at 0xfec00000, ISA IRQs identity-mapped, and LINT0/LINT1.
+ * Writes floating pointer and configuration table at BOOT_MPTABLE_GPA: `cpus` (1..32) processors
+ * with APIC ids 0.., one I/O APIC (id = cpus) at 0xfec00000, an ISA bus whose IRQs 0..23 (2 aside)
+ * are pins 0..23, edge, active high, and LINT0/LINT1. A second floating pointer at 0x10 spares
+ * Linux 64 probes on the way to the first. -EINVAL for a bad count, -EFAULT without memory below 1
+ * MiB.
  */
 int mptable_write(const struct guest_mem *mem, unsigned cpus, struct err *err);
 
 /* --- boot/cpuid.c --- */
 
 struct cpuid_request {
-	unsigned cpu;      /* this vCPU's index = APIC id */
+	unsigned cpu; /* this vCPU's index = APIC id */
 	unsigned cpus;
-	bool emulating;    /* an emulating back end: hide what its emulator lacks (host.md) */
+	unsigned capacity; /* entries that fit into the array, >= cpuid->nent; 0 = just nent */
+	bool tsc_deadline; /* KVM_CAP_TSC_DEADLINE_TIMER and an in-kernel LAPIC (KVM never lists it)
+			    */
+	bool emulating;	   /* an emulating back end: hide what its emulator lacks (host.md) */
 };
 
-/* Edits KVM_GET_SUPPORTED_CPUID's answer in place for one vCPU: topology, APIC id, hypervisor bit. */
+/* Give the array room for this many entries more, or leaf 0xb cannot be completed. */
+#define CPUID_EXTRA_ENTRIES 6
+
+/*
+ * Edits KVM_GET_SUPPORTED_CPUID's answer in place for one vCPU: APIC id, topology (one package of
+ * `cpus` single-threaded cores), cache sharing, hypervisor bit, TSC deadline timer. Idempotent.
+ */
 void cpuid_prepare(struct kvm_cpuid2 *cpuid, const struct cpuid_request *req);
 
 /* --- boot/regs.c --- */
 
 /*
- * Long mode entry (boot.rst "64-bit boot protocol"): writes GDT and identity page tables into guest
- * memory and fills the two register sets; `sregs` comes from KVM_GET_SREGS, so that the fields we
- * do not set keep KVM's reset values.
+ * Long mode entry (boot.rst "64-bit boot protocol"): writes GDT and identity page tables (to
+ * BOOT_MAPPED_END, supervisor, writable) into guest memory and fills the two register sets; `sregs`
+ * comes from KVM_GET_SREGS, so that the fields we do not set keep KVM's reset values. The IDT is
+ * empty: an exception before the kernel has its own is a triple fault. -EFAULT without low memory.
  */
 int boot_regs_long_mode(const struct guest_mem *mem, uint64_t entry, struct kvm_regs *regs,
 			struct kvm_sregs *sregs, struct err *err);
@@ -99,9 +125,12 @@ struct cmdline {
 	size_t cap;
 };
 
-/* Appends a word (separated by one space). -E2BIG past BOOT_CMDLINE_MAX, -EINVAL for control chars. */
+/*
+ * Appends a word (separated by one space); an empty one adds nothing. Zero-initialise `c` first.
+ * -E2BIG past BOOT_CMDLINE_MAX, -EINVAL for control characters, -ENOMEM; `c` then stays as it was.
+ */
 int cmdline_add(struct cmdline *c, struct err *err, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
+    __attribute__((format(printf, 3, 4)));
 void cmdline_free(struct cmdline *c);
 
 #endif
