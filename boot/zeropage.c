@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The zero page, struct boot_params (Documentation/x86/zero-page.rst): what a boot loader tells
+ * Linux.
+ *
+ * The setup header comes from the bzImage, up to its own end, whichever kernel was entered: the
+ * kernel reads its own fields back. A plain vmlinux has none, so one is made up as the 64-bit boot
+ * protocol asks for it. Everything else starts as zero, `sentinel` included, which tells the kernel
+ * that the page is clean.
+ */
+#include "minivm/image.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define E820_RAM      1
+#define E820_RESERVED 2
+
+#define LOADER_UNDEFINED 0xff
+
+static_assert(sizeof(struct boot_params) == 4096, "the zero page is one page");
+
+static void fill_header(struct boot_params *bp, const struct bzimage *bz)
+{
+	if (bz) {
+		assert(bz->setup.len <= offsetof(struct boot_params, edd_mbr_sig_buffer) -
+					    offsetof(struct boot_params, hdr));
+		memcpy((uint8_t *)bp + offsetof(struct boot_params, hdr), bz->setup.data,
+		       bz->setup.len);
+	} else {
+		bp->hdr.boot_flag = 0xaa55;
+		bp->hdr.header = 0x53726448; /* "HdrS" */
+		bp->hdr.version = 0x020c;
+		bp->hdr.initrd_addr_max = IMAGE_INITRD_MAX;
+		bp->hdr.cmdline_size = IMAGE_CMDLINE_MAX;
+		bp->hdr.kernel_alignment = 2u << 20;
+		bp->hdr.xloadflags = XLF_KERNEL_64;
+	}
+	bp->hdr.type_of_loader = LOADER_UNDEFINED;
+	bp->hdr.loadflags |= LOADED_HIGH;
+	bp->hdr.setup_data = 0; /* a list in guest memory; we make none */
+}
+
+static void add_e820(struct boot_params *bp, uint64_t start, uint64_t end, uint32_t type)
+{
+	assert(bp->e820_entries < E820_MAX_ENTRIES_ZEROPAGE && start < end);
+	bp->e820_table[bp->e820_entries++] =
+	    (struct boot_e820_entry){.addr = start, .size = end - start, .type = type};
+}
+
+/*
+ * EBDA, VGA and BIOS areas are one reserved range: MP and ACPI tables lie there, and Linux maps
+ * reserved memory without asking.
+ */
+static void fill_e820(struct boot_params *bp, const struct guest_mem *mem)
+{
+	add_e820(bp, 0, BOOT_EBDA_GPA, E820_RAM);
+	add_e820(bp, BOOT_EBDA_GPA, BOOT_LOW_END, E820_RESERVED);
+	for (unsigned i = 0; i < mem->count; i++) {
+		const struct guest_region *r = &mem->region[i];
+		uint64_t start = r->gpa.v > BOOT_LOW_END ? r->gpa.v : BOOT_LOW_END;
+
+		if (r->gpa.v + r->len > start)
+			add_e820(bp, start, r->gpa.v + r->len, E820_RAM);
+	}
+}
+
+void zero_page_fill(struct boot_params *bp, const struct zero_page_request *req)
+{
+	memset(bp, 0, sizeof(*bp));
+	fill_header(bp, req->bz);
+	fill_e820(bp, req->mem);
+	bp->hdr.cmd_line_ptr = BOOT_CMDLINE_GPA;
+	/* Length and address are 64 bits, in two halves (boot protocol 2.12). */
+	bp->hdr.ramdisk_image = req->initrd_len ? (uint32_t)req->initrd.v : 0;
+	bp->hdr.ramdisk_size = (uint32_t)req->initrd_len;
+	bp->ext_ramdisk_image = req->initrd_len ? (uint32_t)(req->initrd.v >> 32) : 0;
+	bp->ext_ramdisk_size = (uint32_t)(req->initrd_len >> 32);
+	bp->acpi_rsdp_addr = req->rsdp.v;
+}

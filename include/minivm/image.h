@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Kernel images: the pieces that boot_linux() is made of, each a pure function over the bytes of a
+ * file. Nothing in a file is trusted; every parser keeps pointers into the caller's bytes only.
+ *
+ * References: Linux x86 boot protocol (Documentation/x86/boot.rst), ELF-64 object file format.
+ */
+#ifndef MINIVM_IMAGE_H
+#define MINIVM_IMAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <asm/bootparam.h>
+
+#include "minivm/boot.h"
+#include "minivm/err.h"
+#include "minivm/memory.h"
+
+/* --- boot/bzimage.c --- */
+
+struct bzimage {
+	struct setup_header hdr;
+	struct bytes setup;   /* the file's setup header, from offset 0x1f1: for the zero page */
+	struct bytes kernel;  /* the protected-mode part: what runs at its load address */
+	struct bytes payload; /* the compressed kernel inside it; len 0: the header names none */
+};
+
+/* Does it look like a bzImage (or zImage)? No other check. */
+bool bzimage_probe(struct bytes file);
+
+/* `out` points into `file`. -ENOEXEC with what is wrong. */
+int bzimage_parse(struct bytes file, struct bzimage *out, struct err *err);
+
+/* --- boot/unpack.c --- */
+
+struct unpacked {
+	struct bytes bytes;
+	uint8_t *map; /* owned; ended by unpack_free() */
+	size_t map_len;
+};
+
+/* "gzip", "xz", "lzma", "lz4" or "zstd" by the first bytes; NULL for anything else. */
+const char *unpack_name(struct bytes packed);
+
+/*
+ * Unpacks a whole stream that unpack_name() knows, to at most `max` bytes. A 4-byte little-endian
+ * size word behind it (the kernel's build appends one) is checked when it is there. -ENOEXEC: the
+ * data is truncated or corrupt; -E2BIG: more than `max`; -ENOMEM: no host memory. Ended with
+ * unpack_free(), which may also be called on a zeroed structure and after a failure.
+ */
+int unpack(struct bytes packed, uint64_t max, struct unpacked *out, struct err *err);
+void unpack_free(struct unpacked *u);
+
+/* --- boot/elf.c --- */
+
+#define ELF_SEGMENTS_MAX 32
+
+struct elf_segment {
+	uint64_t offset; /* in the file */
+	uint64_t filesz;
+	uint64_t paddr; /* filesz bytes from the file, then zeroes up to memsz */
+	uint64_t memsz;
+	uint64_t vaddr;
+};
+
+struct elf_image {
+	unsigned count;
+	struct elf_segment segment[ELF_SEGMENTS_MAX]; /* PT_LOAD with memsz > 0, sorted by paddr */
+	uint64_t entry;				      /* physical */
+	uint64_t end;				      /* first byte behind the last segment */
+};
+
+bool elf_probe(struct bytes file);
+
+/*
+ * Checks a static x86-64 executable: segments inside the file, apart from each other, at 1 MiB or
+ * above; the entry point inside one of them. An e_entry that is no physical address of a segment
+ * but a virtual one is translated. Bytes behind the segments are ignored. -ENOEXEC.
+ */
+int elf_parse(struct bytes file, struct elf_image *out, struct err *err);
+
+/* Copies the segments of the same file. -ENOMEM when one lies outside of guest RAM. */
+int elf_load(const struct elf_image *elf, struct bytes file, const struct guest_mem *mem,
+	     struct err *err);
+
+/* --- boot/zeropage.c --- */
+
+/* What a vmlinux without a setup header is taken to say, as all x86-64 kernels do. */
+#define IMAGE_INITRD_MAX  0x7fffffffu /* last byte an initrd may have */
+#define IMAGE_CMDLINE_MAX 2047u	      /* NUL not included; a longer line would be cut silently */
+
+struct zero_page_request {
+	const struct guest_mem *mem;
+	const struct bzimage *bz; /* NULL: a plain vmlinux, the setup header is made up */
+	gpa_t initrd;
+	uint64_t initrd_len; /* 0: none */
+	gpa_t rsdp;
+};
+
+/* Fills `bp`: setup header, e820 map, and where command line, initrd and RSDP are. */
+void zero_page_fill(struct boot_params *bp, const struct zero_page_request *req);
+
+#endif
