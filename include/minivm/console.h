@@ -18,7 +18,8 @@ struct console;
 struct console_options {
 	int in_fd;  /* -1: no input */
 	int out_fd; /* -1: output is discarded */
-	bool escape; /* Ctrl-A is the escape key: x quits, a sends Ctrl-A, h helps. For terminals. */
+	bool
+	    escape; /* Ctrl-A is the escape key: x quits, a sends Ctrl-A, h helps. For terminals. */
 	const struct log *log;
 	/* Ctrl-A x was typed; on the loop's thread. */
 	void (*quit)(void *opaque);
@@ -33,7 +34,8 @@ struct console_options {
 int console_new(struct loop *loop, const struct irq_line *irq, const struct console_options *opt,
 		struct console **out, struct err *err);
 struct serial *console_serial(struct console *c);
-/* At the end: writes what is buffered, for at most `timeout_ms`. No thread runs the loop any more. */
+/* At the end: writes what is buffered, for at most `timeout_ms`. No thread runs the loop any more.
+ */
 void console_drain(struct console *c, int timeout_ms);
 void console_destroy(struct console *c);
 

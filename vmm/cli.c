@@ -1,0 +1,413 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The command line.
+ *
+ * One table says everything about an option: parsing, --help, the man page, the bash completion and
+ * the keys of the INI file are made from it. The command line is read twice: the first pass checks
+ * its form, finds --config and counts; then the file is loaded; the second pass puts the values on
+ * top of the file's. So the command line wins without either side knowing of the other.
+ */
+#include "minivm/cli.h"
+
+#include <errno.h>
+#include <string.h>
+
+static const struct cli_option option_table[] = {
+    {
+	.name = "kernel",
+	.arg = "FILE",
+	.commands = CLI_CMD_RUN,
+	.section = "boot",
+	.key = "kernel",
+	.set = config_set_kernel,
+	.file = true,
+	.help = "Linux kernel: a bzImage, or an ELF vmlinux",
+	.more =
+	    "A compressed bzImage (boot protocol 2.12 or later) is unpacked on the host and the "
+	    "vmlinux inside is entered directly; where the compression is not known, the kernel "
+	    "unpacks itself in the guest.",
+    },
+    {
+	.name = "initrd",
+	.arg = "FILE",
+	.commands = CLI_CMD_RUN,
+	.section = "boot",
+	.key = "initrd",
+	.set = config_set_initrd,
+	.file = true,
+	.help = "initial RAM disk",
+    },
+    {
+	.name = "cmdline",
+	.arg = "STRING",
+	.commands = CLI_CMD_RUN,
+	.section = "boot",
+	.key = "cmdline",
+	.set = config_set_cmdline,
+	.clear = config_clear_cmdline,
+	.help = "words to add to the default kernel command line",
+	.more = "See KERNEL COMMAND LINE. Not together with --cmdline-only.",
+    },
+    {
+	.name = "cmdline-only",
+	.arg = "STRING",
+	.commands = CLI_CMD_RUN,
+	.section = "boot",
+	.key = "cmdline-only",
+	.set = config_set_cmdline_only,
+	.clear = config_clear_cmdline,
+	.help = "the kernel command line, in place of the default one",
+	.more = "What minivm adds to describe its devices is added all the same.",
+    },
+    {
+	.name = "cpus",
+	.arg = "N",
+	.commands = CLI_CMD_RUN,
+	.section = "machine",
+	.key = "cpus",
+	.set = config_set_cpus,
+	.help = "virtual CPUs, 1 to 32 (default 1)",
+    },
+    {
+	.name = "memory",
+	.arg = "SIZE",
+	.commands = CLI_CMD_RUN,
+	.section = "machine",
+	.key = "memory",
+	.set = config_set_memory,
+	.help = "guest memory, 16M to 1T (default 256M)",
+	.more = "A multiple of 4K; see SIZES. The host gives memory as the guest touches it.",
+    },
+    {
+	.name = "disk",
+	.arg = "PATH[,ro][,id=NAME][,format=raw][,overlay[=FILE]]",
+	.commands = CLI_CMD_RUN,
+	.repeat = true,
+	.set = config_set_disk,
+	.clear = config_clear_disks,
+	.file = true,
+	.help = "a disk from an image file or block device; up to 8",
+	.more = "The first disk is /dev/vda in the guest, the next /dev/vdb, and so on. See DISKS.",
+    },
+    {
+	.name = "console",
+	.arg = "serial|none|file=PATH",
+	.commands = CLI_CMD_RUN,
+	.section = "console",
+	.key = "mode",
+	.set = config_set_console,
+	.words = "serial none file=",
+	.help = "where the guest's first serial port goes (default serial)",
+	.more = "serial: standard input and output. none: nowhere. file=PATH: output to a file, no "
+		"input. See CONSOLE.",
+    },
+    {
+	.name = "assist",
+	.arg = "auto|on|off",
+	.commands = CLI_CMD_RUN,
+	.section = "machine",
+	.key = "assist",
+	.set = config_set_assist,
+	.words = "auto on off",
+	.help = "help for hosts whose KVM emulates (default auto)",
+	.more = "auto: when the host looks like one. See EMULATING HOSTS.",
+    },
+    {
+	.name = "grace",
+	.arg = "SECONDS",
+	.commands = CLI_CMD_RUN,
+	.section = "machine",
+	.key = "grace",
+	.set = config_set_grace,
+	.help = "time to shut down after SIGTERM, 0 to 3600 (default 10)",
+	.more = "A guest that still runs after that time is stopped. See SIGNALS.",
+    },
+    {
+	.name = "stats",
+	.arg = "FILE|-",
+	.commands = CLI_CMD_RUN,
+	.section = "log",
+	.key = "stats",
+	.set = config_set_stats,
+	.file = true,
+	.help = "write counters as JSON at the end; - is standard output",
+    },
+    {
+	.name = "log-level",
+	.arg = "error|warn|info|debug",
+	.commands = CLI_CMD_RUN,
+	.section = "log",
+	.key = "level",
+	.set = config_set_log_level,
+	.words = "error warn info debug",
+	.help = "how much to say on standard error (default warn)",
+    },
+    {
+	.name = "config",
+	.arg = "FILE.ini",
+	.kind = CLI_OPT_CONFIG,
+	.commands = CLI_CMD_RUN,
+	.file = true,
+	.help = "read options from a file; the command line wins",
+	.more = "See CONFIGURATION FILE.",
+    },
+    {
+	.name = "json",
+	.kind = CLI_OPT_JSON,
+	.commands = CLI_CMD_DOCTOR,
+	.help = "the doctor's findings as JSON",
+    },
+    {
+	.name = "help",
+	.kind = CLI_OPT_HELP,
+	.commands = CLI_CMD_RUN | CLI_CMD_DOCTOR,
+	.help = "print this help",
+    },
+    {
+	.name = "version",
+	.kind = CLI_OPT_VERSION,
+	.commands = CLI_CMD_RUN | CLI_CMD_DOCTOR,
+	.help = "print the version",
+    },
+};
+
+#define OPTIONS (sizeof(option_table) / sizeof(option_table[0]))
+
+_Static_assert(OPTIONS <= 32, "sets of options are uint32_t");
+
+const struct cli_option *cli_options(size_t *count)
+{
+	*count = OPTIONS;
+	return option_table;
+}
+
+/* --- one argument --- */
+
+#define CMD_DOCTOR "doctor"
+
+struct args {
+	int argc;
+	char *const *argv;
+	int next;	  /* index of the next argument */
+	unsigned command; /* CLI_CMD_* */
+};
+
+struct arg {
+	unsigned index; /* of the option in the table */
+	const char *value;
+};
+
+static const char *option_name(const void *ctx, size_t i)
+{
+	(void)ctx;
+	return i < OPTIONS ? option_table[i].name : NULL;
+}
+
+static const char *command_name(const void *ctx, size_t i)
+{
+	(void)ctx;
+	return i == 0 ? CMD_DOCTOR : NULL;
+}
+
+/* The index in the table, or -1. `len` bytes of `name` count. */
+static int find_option(const char *name, size_t len)
+{
+	for (unsigned i = 0; i < OPTIONS; i++) {
+		if (strncmp(option_table[i].name, name, len) == 0 &&
+		    option_table[i].name[len] == '\0')
+			return (int)i;
+	}
+	return -1;
+}
+
+static int unknown_option(const char *text, struct err *err)
+{
+	char quoted[CONFIG_QUOTE_MAX], name[64];
+	const char *start = text + strspn(text, "-");
+	const char *guess = NULL;
+	size_t len = strcspn(start, "=");
+
+	if (len < sizeof(name)) {
+		memcpy(name, start, len);
+		name[len] = '\0';
+		/* "-h": one letter stands for the first option that begins with it */
+		guess = strcmp(name, "h") == 0 ? "help" : config_suggest(name, option_name, NULL);
+	}
+	err_set(err, EINVAL, "unknown option %s", config_quote(quoted, text));
+	if (guess != NULL)
+		return err_hint(err, "did you mean --%s?", guess);
+	return err_hint(err, "`minivm --help` lists the options");
+}
+
+static int stray_word(const char *text, struct err *err)
+{
+	char quoted[CONFIG_QUOTE_MAX];
+	const char *guess = config_suggest(text, command_name, NULL);
+
+	err_set(err, EINVAL, "%s is neither an option nor a command", config_quote(quoted, text));
+	if (guess != NULL)
+		return err_hint(err, "did you mean `minivm %s`?", guess);
+	return err_hint(err, "a kernel is given as --kernel FILE, a disk as --disk FILE");
+}
+
+static int wrong_command(const struct cli_option *o, struct err *err)
+{
+	if (o->commands == CLI_CMD_DOCTOR)
+		return err_set(err, EINVAL, "--%s belongs to `minivm doctor`", o->name);
+	return err_set(err, EINVAL, "--%s is not an option of `minivm doctor`", o->name);
+}
+
+/* The value of an option that takes one: behind "=", or the next argument. NULL: err is set. */
+static const char *take_value(struct args *args, const struct cli_option *o, const char *equals,
+			      struct err *err)
+{
+	const char *value = NULL;
+
+	if (equals != NULL)
+		value = equals + 1;
+	else if (args->next < args->argc)
+		value = args->argv[args->next++];
+	if (value == NULL) {
+		err_set(err, EINVAL, "--%s needs a value: --%s %s", o->name, o->name, o->arg);
+		return NULL;
+	}
+	if (*value == '\0') {
+		err_set(err, EINVAL, "--%s has an empty value; it takes %s", o->name, o->arg);
+		return NULL;
+	}
+	if (equals == NULL && strncmp(value, "--", 2) == 0) {
+		char quoted[CONFIG_QUOTE_MAX];
+
+		err_set(err, EINVAL, "--%s needs a value, but %s follows", o->name,
+			config_quote(quoted, value));
+		err_hint(err, "a value that begins with -- is written --%s=VALUE", o->name);
+		return NULL;
+	}
+	return value;
+}
+
+/* 1: `arg` is filled; 0: no more; or -EINVAL. */
+static int next_arg(struct args *args, struct arg *arg, struct err *err)
+{
+	const struct cli_option *o;
+	const char *text, *equals;
+	int index;
+
+	if (args->next >= args->argc)
+		return 0;
+	text = args->argv[args->next++];
+	if (text[0] != '-')
+		return stray_word(text, err);
+	equals = strchr(text, '=');
+	index = strncmp(text, "--", 2) != 0 ? -1 : find_option(text + 2, strcspn(text + 2, "="));
+	if (index < 0)
+		return unknown_option(text, err);
+	o = &option_table[index];
+	if ((o->commands & args->command) == 0)
+		return wrong_command(o, err);
+	*arg = (struct arg){.index = (unsigned)index};
+	if (o->arg != NULL) {
+		arg->value = take_value(args, o, equals, err);
+		return arg->value != NULL ? 1 : err->code;
+	}
+	if (equals != NULL)
+		return err_set(err, EINVAL, "--%s takes no value", o->name);
+	return 1;
+}
+
+/* --- the whole --- */
+
+/* The first pass: form, what is there, what is asked for. Stops at --help and --version. */
+static int check_args(struct args args, struct cli_result *out, uint32_t *seen, const char **file,
+		      struct err *err)
+{
+	struct arg arg;
+	int rc;
+
+	while ((rc = next_arg(&args, &arg, err)) > 0) {
+		const struct cli_option *o = &option_table[arg.index];
+
+		if ((*seen & 1u << arg.index) && !o->repeat)
+			return err_set(err, EINVAL, "--%s is given twice", o->name);
+		*seen |= 1u << arg.index;
+		if (o->kind == CLI_OPT_HELP || o->kind == CLI_OPT_VERSION) {
+			out->action = o->kind == CLI_OPT_HELP ? CLI_HELP : CLI_VERSION;
+			return 0;
+		}
+		if (o->kind == CLI_OPT_JSON)
+			out->json = true;
+		if (o->kind == CLI_OPT_CONFIG)
+			*file = arg.value;
+	}
+	return rc;
+}
+
+/* The second pass: values, on top of what the file said. */
+static int apply_args(struct args args, struct vm_config *config, uint32_t seen, struct err *err)
+{
+	struct arg arg;
+	int rc;
+
+	for (unsigned i = 0; i < OPTIONS; i++) {
+		if ((seen & 1u << i) && option_table[i].clear != NULL)
+			option_table[i].clear(config);
+	}
+	while ((rc = next_arg(&args, &arg, err)) > 0) {
+		const struct cli_option *o = &option_table[arg.index];
+
+		if (o->set == NULL)
+			continue;
+		rc = o->set(config, arg.value, NULL, err);
+		if (rc < 0)
+			return err_context(err, "--%s", o->name);
+	}
+	return rc;
+}
+
+static int parse(struct args args, struct cli_result *out, struct err *err)
+{
+	const char *file = NULL;
+	uint32_t seen = 0;
+	int rc;
+
+	rc = check_args(args, out, &seen, &file, err);
+	if (rc < 0 || out->action != CLI_RUN)
+		return rc;
+	if (file != NULL) {
+		rc = config_load_ini(file, &out->config, err);
+		if (rc < 0)
+			return rc;
+	}
+	rc = apply_args(args, &out->config, seen, err);
+	if (rc < 0)
+		return rc;
+	return config_finish(&out->config, err);
+}
+
+int cli_parse(int argc, char *const argv[], struct cli_result *out, struct err *err)
+{
+	struct args args = {.argc = argc, .argv = argv, .next = 1, .command = CLI_CMD_RUN};
+	int rc;
+
+	*out = (struct cli_result){.action = CLI_RUN};
+	config_init(&out->config);
+	if (argc > 1 && strcmp(argv[1], CMD_DOCTOR) == 0) {
+		out->action = CLI_DOCTOR;
+		args.command = CLI_CMD_DOCTOR;
+		args.next = 2;
+	}
+	rc = parse(args, out, err);
+	if (rc < 0)
+		cli_result_free(out);
+	return rc;
+}
+
+void cli_result_free(struct cli_result *r)
+{
+	config_free(&r->config);
+}
+
+void cli_print_version(FILE *out)
+{
+	fputs("minivm " MINIVM_VERSION "\n", out);
+}

@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Values of the configuration: a setter for each, and the checks of the whole.
+ *
+ * The setters do not know where a text comes from; the command line (cli.c) and the INI file
+ * (config_ini.c) put that in front of the message: `--cpus: "0" is ...`, `vm.ini:3: cpus: "0" is
+ * ...`. Every message quotes the text and says what is allowed. Formats are explicit, nothing is
+ * guessed from a file's contents.
+ */
+#include "minivm/config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void config_init(struct vm_config *config)
+{
+	*config = (struct vm_config){
+	    .cpus = 1,
+	    .memory = CONFIG_MEMORY_DEFAULT,
+	    .console = CONSOLE_SERIAL,
+	    .assist = ASSIST_AUTO,
+	    .log_level = LOG_LEVEL_WARN,
+	    .grace_seconds = CONFIG_GRACE_DEFAULT,
+	};
+}
+
+static void clear_string(char **field)
+{
+	free(*field);
+	*field = NULL;
+}
+
+void config_clear_cmdline(struct vm_config *config)
+{
+	clear_string(&config->cmdline);
+	clear_string(&config->cmdline_only);
+}
+
+void config_clear_disks(struct vm_config *config)
+{
+	for (unsigned i = 0; i < config->disk_count; i++) {
+		clear_string(&config->disk[i].path);
+		clear_string(&config->disk[i].id);
+		clear_string(&config->disk[i].overlay_file);
+	}
+	config->disk_count = 0;
+}
+
+void config_free(struct vm_config *config)
+{
+	clear_string(&config->kernel);
+	clear_string(&config->initrd);
+	clear_string(&config->console_file);
+	clear_string(&config->stats);
+	config_clear_cmdline(config);
+	config_clear_disks(config);
+}
+
+/* --- numbers --- */
+
+/* Digits only: no sign, no space, no other base. Returns what follows them, or NULL. */
+static const char *parse_digits(const char *text, uint64_t *value)
+{
+	const char *p = text;
+	uint64_t v = 0;
+
+	for (; *p >= '0' && *p <= '9'; p++) {
+		if (__builtin_mul_overflow(v, 10u, &v) ||
+		    __builtin_add_overflow(v, (uint64_t)(*p - '0'), &v))
+			return NULL;
+	}
+	*value = v;
+	return p == text ? NULL : p;
+}
+
+static int parse_number(const char *text, unsigned min, unsigned max, unsigned *out,
+			struct err *err)
+{
+	char quoted[CONFIG_QUOTE_MAX];
+	uint64_t v;
+	const char *end = parse_digits(text, &v);
+
+	if (end == NULL || *end != '\0' || v < min || v > max)
+		return err_set(err, EINVAL, "%s is not a number from %u to %u",
+			       config_quote(quoted, text), min, max);
+	*out = (unsigned)v;
+	return 0;
+}
+
+static int shift_of_unit(char unit)
+{
+	switch (unit) {
+	case 'k':
+	case 'K':
+		return 10;
+	case 'm':
+	case 'M':
+		return 20;
+	case 'g':
+	case 'G':
+		return 30;
+	case 't':
+	case 'T':
+		return 40;
+	default:
+		return -1;
+	}
+}
+
+int config_parse_size(const char *text, uint64_t *bytes, struct err *err)
+{
+	char quoted[CONFIG_QUOTE_MAX];
+	uint64_t v;
+	const char *end = parse_digits(text, &v);
+	int shift = 0;
+
+	if (end != NULL && *end != '\0') {
+		shift = shift_of_unit(*end);
+		if (shift >= 0)
+			end++;
+	}
+	if (end == NULL || *end != '\0' || v > UINT64_MAX >> shift)
+		return err_set(
+		    err, EINVAL,
+		    "%s is not a size; a size is a whole number of bytes, or one with K, M, G "
+		    "or T behind it: 512M, 2G",
+		    config_quote(quoted, text));
+	*bytes = v << shift;
+	return 0;
+}
+
+/* --- words --- */
+
+struct word {
+	const char *name;
+	int value;
+};
+
+/* The word's value, or -EINVAL. `allowed` says them all, for the message. */
+static int parse_word(const char *text, const struct word *words, size_t count, const char *allowed,
+		      struct err *err)
+{
+	char quoted[CONFIG_QUOTE_MAX];
+
+	for (size_t i = 0; i < count; i++) {
+		if (strcmp(text, words[i].name) == 0)
+			return words[i].value;
+	}
+	return err_set(err, EINVAL, "%s is not one of %s", config_quote(quoted, text), allowed);
+}
+
+static int copy_string(char **field, const char *text, struct err *err)
+{
+	char *copy = strdup(text);
+
+	if (copy == NULL)
+		return err_sys(err, ENOMEM, "a value");
+	free(*field);
+	*field = copy;
+	return 0;
+}
+
+/* --- setters --- */
+
+int config_set_kernel(struct vm_config *config, const char *text, const char *dir, struct err *err)
+{
+	return config_copy_path(&config->kernel, text, dir, err);
+}
+
+int config_set_initrd(struct vm_config *config, const char *text, const char *dir, struct err *err)
+{
+	return config_copy_path(&config->initrd, text, dir, err);
+}
+
+int config_set_cmdline(struct vm_config *config, const char *text, const char *dir, struct err *err)
+{
+	(void)dir;
+	return copy_string(&config->cmdline, text, err);
+}
+
+int config_set_cmdline_only(struct vm_config *config, const char *text, const char *dir,
+			    struct err *err)
+{
+	(void)dir;
+	return copy_string(&config->cmdline_only, text, err);
+}
+
+int config_set_cpus(struct vm_config *config, const char *text, const char *dir, struct err *err)
+{
+	(void)dir;
+	return parse_number(text, 1, CONFIG_CPUS_MAX, &config->cpus, err);
+}
+
+int config_set_grace(struct vm_config *config, const char *text, const char *dir, struct err *err)
+{
+	(void)dir;
+	return parse_number(text, 0, CONFIG_GRACE_MAX, &config->grace_seconds, err);
+}
+
+int config_set_memory(struct vm_config *config, const char *text, const char *dir, struct err *err)
+{
+	char quoted[CONFIG_QUOTE_MAX];
+	uint64_t bytes;
+	int rc;
+
+	(void)dir;
+	rc = config_parse_size(text, &bytes, err);
+	if (rc < 0)
+		return rc;
+	if (bytes < CONFIG_MEMORY_MIN || bytes > CONFIG_MEMORY_MAX)
+		return err_set(err, EINVAL, "%s is too %s; a machine has 16M to 1T of memory",
+			       config_quote(quoted, text),
+			       bytes < CONFIG_MEMORY_MIN ? "small" : "large");
+	if (bytes % CONFIG_MEMORY_UNIT != 0)
+		return err_set(err, EINVAL, "%s is not a multiple of 4K",
+			       config_quote(quoted, text));
+	config->memory = bytes;
+	return 0;
+}
+
+int config_set_console(struct vm_config *config, const char *text, const char *dir, struct err *err)
+{
+	static const struct word kinds[] = {{"serial", CONSOLE_SERIAL}, {"none", CONSOLE_NONE}};
+	static const char file[] = "file=";
+	const char *path = text + sizeof(file) - 1;
+	int kind;
+
+	if (strncmp(text, file, sizeof(file) - 1) == 0 && *path != '\0') {
+		config->console = CONSOLE_FILE;
+		return config_copy_path(&config->console_file, path, dir, err);
+	}
+	kind = parse_word(text, kinds, 2, "serial, none, file=PATH", err);
+	if (kind < 0)
+		return kind;
+	clear_string(&config->console_file);
+	config->console = (enum console_kind)kind;
+	return 0;
+}
+
+int config_set_assist(struct vm_config *config, const char *text, const char *dir, struct err *err)
+{
+	static const struct word modes[] = {
+	    {"auto", ASSIST_AUTO}, {"on", ASSIST_ON}, {"off", ASSIST_OFF}};
+	int mode = parse_word(text, modes, 3, "auto, on, off", err);
+
+	(void)dir;
+	if (mode < 0)
+		return mode;
+	config->assist = (enum assist_mode)mode;
+	return 0;
+}
+
+int config_set_stats(struct vm_config *config, const char *text, const char *dir, struct err *err)
+{
+	/* "-" is standard output wherever it is said. */
+	return config_copy_path(&config->stats, text, strcmp(text, "-") == 0 ? NULL : dir, err);
+}
+
+int config_set_log_level(struct vm_config *config, const char *text, const char *dir,
+			 struct err *err)
+{
+	char quoted[CONFIG_QUOTE_MAX];
+	int level = log_level_parse(text);
+
+	(void)dir;
+	if (level < 0)
+		return err_set(err, EINVAL, "%s is not one of error, warn, info, debug",
+			       config_quote(quoted, text));
+	config->log_level = (enum log_level)level;
+	return 0;
+}
+
+/* --- the whole --- */
+
+static int name_disks(struct vm_config *config, struct err *err)
+{
+	for (unsigned i = 0; i < config->disk_count; i++) {
+		if (config->disk[i].id == NULL && asprintf(&config->disk[i].id, "disk%u", i) < 0) {
+			config->disk[i].id = NULL;
+			return err_sys(err, ENOMEM, "a disk's id");
+		}
+	}
+	return 0;
+}
+
+static int check_disk_ids(const struct vm_config *config, struct err *err)
+{
+	for (unsigned i = 0; i < config->disk_count; i++) {
+		for (unsigned j = 0; j < i; j++) {
+			if (strcmp(config->disk[i].id, config->disk[j].id) == 0)
+				return err_set(err, EINVAL,
+					       "two disks have the id \"%s\"; give one of them "
+					       "another: id=NAME "
+					       "(a disk without one is \"diskN\", counted from 0)",
+					       config->disk[i].id);
+		}
+	}
+	return 0;
+}
+
+int config_finish(struct vm_config *config, struct err *err)
+{
+	int rc;
+
+	if (config->kernel == NULL) {
+		err_set(err, EINVAL,
+			"no kernel is named: give --kernel FILE, or kernel = FILE in the "
+			"[boot] section of the file of --config");
+		return err_hint(err, "`minivm --help` lists the options");
+	}
+	if (config->cmdline != NULL && config->cmdline_only != NULL)
+		return err_set(
+		    err, EINVAL,
+		    "cmdline and cmdline-only exclude each other: cmdline adds words to the "
+		    "default kernel command line, cmdline-only replaces it");
+	rc = name_disks(config, err);
+	if (rc < 0)
+		return rc;
+	return check_disk_ids(config, err);
+}
