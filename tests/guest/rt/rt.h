@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The runtime of the freestanding payloads: boot facts, command line, output, test cases, memory.
+ *
+ * A payload defines payload_main(), which runs in ring 0 on CPU 0 with interrupts off, and returns
+ * the exit status; usually that of run_cases().
+ */
+#ifndef RT_RT_H
+#define RT_RT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+
+int payload_main(void);
+
+/* --- boot --- */
+
+struct boot_info {
+	const char *cmdline;
+	uint64_t ram_end; /* first byte behind the RAM below 4 GiB; 0: not known */
+	bool pvh;	  /* started through PVH, that is, not by minivm */
+};
+extern struct boot_info boot_info;
+
+/* Ends the VM through the exit port. */
+_Noreturn void rt_exit(uint8_t status);
+
+/* --- command line: words "name" or "name=value" --- */
+
+/* The value ("" for a bare name) of the n-th word with this name, or NULL; ends at a blank. */
+const char *cmdline_word(const char *name, unsigned n);
+bool cmdline_has(const char *name);
+uint64_t cmdline_number(const char *name, uint64_t absent);
+/* Reads digits (0x: hexadecimal) up to the first other character. */
+uint64_t parse_number(const char *text, const char **end);
+
+/* --- output on COM1: whole lines, 16 bytes for two exits --- */
+
+/* Knows c s d u x p %, l and ll, z, widths and zero padding. */
+void print(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* "prefix: cpu 0 ..." diagnostics are lines that start with "# ". */
+void print_bytes(const char *data, size_t len);
+
+/* --- test cases --- */
+
+struct test_case {
+	const char *name;
+	void (*fn)(void);
+	unsigned ring; /* 0 or 3 */
+};
+
+/*
+ * Runs all cases, or those named by case=NAME on the command line; prints one line for each and
+ * "done N M" (passed, failed). 0 = all passed.
+ */
+int run_cases(const char *suite, const struct test_case *cases, unsigned count);
+
+void check_fail(const char *file, int line, const char *what);
+void check_fail_number(const char *file, int line, const char *what, uint64_t got, uint64_t want);
+void check_skip(const char *why);
+bool check_failed(void);
+
+/* A failed expectation ends the function it stands in. */
+#define EXPECT(cond)                                                                               \
+	do {                                                                                       \
+		if (!(cond)) {                                                                     \
+			check_fail(__FILE__, __LINE__, #cond);                                     \
+			return;                                                                    \
+		}                                                                                  \
+	} while (0)
+#define EXPECT_EQ(expr, want)                                                                      \
+	do {                                                                                       \
+		uint64_t got_ = (uint64_t)(expr), want_ = (uint64_t)(want);                        \
+		if (got_ != want_) {                                                               \
+			check_fail_number(__FILE__, __LINE__, #expr, got_, want_);                 \
+			return;                                                                    \
+		}                                                                                  \
+	} while (0)
+/* After a call of a function that has expectations of its own. */
+#define EXPECT_OK_SO_FAR()                                                                         \
+	do {                                                                                       \
+		if (check_failed())                                                                \
+			return;                                                                    \
+	} while (0)
+#define SKIP(why)                                                                                  \
+	do {                                                                                       \
+		check_skip(why);                                                                   \
+		return;                                                                            \
+	} while (0)
+
+/* --- memory --- */
+
+/*
+ * Zeroed memory for rings and buffers, behind the payload; never freed one by one, all of it is
+ * taken back before each test case. Running out of it ends the payload.
+ */
+void *dma_alloc(size_t size, size_t align);
+void dma_reset(void);
+
+void *memcpy(void *dst, const void *src, size_t n);
+void *memmove(void *dst, const void *src, size_t n);
+void *memset(void *dst, int c, size_t n);
+int memcmp(const void *a, const void *b, size_t n);
+size_t strlen(const char *s);
+
+#endif

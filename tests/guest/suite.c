@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Runs the payloads of suite_table.c under minivm, and judges exit status, output and disks.
+ *
+ *	guest-suite --minivm PATH --payloads DIR [--filter TEXT] [--verbose]
+ *
+ * Each "ok"/"not ok" line of a payload counts as one test, and so does each run as a whole: right
+ * status, in time, no line lost, disks as they must be. Without /dev/kvm every run is skipped.
+ * A static program that needs /tmp and /dev/kvm, so that it runs from an initrd too.
+ */
+#include "suite.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "disk.h"
+#include "tap.h"
+
+#define ARGV_MAX 32
+
+struct options {
+	const char *minivm;
+	const char *payloads;
+	const char *filter;
+	bool verbose;
+};
+
+struct job {
+	const struct options *opt;
+	const struct suite_case *c;
+	struct tap *tap;
+	char dir[128];
+	char kernel[4096];
+	char cpus[16];
+	char disk[SUITE_DISKS_MAX][256];     /* path */
+	char disk_arg[SUITE_DISKS_MAX][320]; /* path and options */
+	const char *argv[ARGV_MAX];
+	unsigned argc;
+	struct run_result result;
+	unsigned guest_ok;
+	unsigned guest_failed;
+	char why[512]; /* the first thing that is wrong with the run */
+};
+
+static void wrong(struct job *j, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void wrong(struct job *j, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (*j->why)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(j->why, sizeof(j->why), fmt, ap);
+	va_end(ap);
+}
+
+static void arg(struct job *j, const char *text)
+{
+	if (j->argc + 1 < ARGV_MAX)
+		j->argv[j->argc++] = text;
+}
+
+static void make_disk(struct job *j, unsigned i)
+{
+	const struct suite_disk *d = &j->c->disk[i];
+	int rc;
+
+	snprintf(j->disk[i], sizeof(j->disk[i]), "%s/disk%u.img", j->dir, i);
+	snprintf(j->disk_arg[i], sizeof(j->disk_arg[i]), "%s%s", j->disk[i], d->options);
+	rc = disk_create(j->disk[i], (uint64_t)d->sectors * 512);
+	if (!rc)
+		rc = disk_fill(j->disk[i], d->seed, 0, d->sectors);
+	if (rc)
+		wrong(j, "cannot make %s: %s", j->disk[i], strerror(-rc));
+	arg(j, "--disk");
+	arg(j, j->disk_arg[i]);
+}
+
+static void make_argv(struct job *j)
+{
+	const struct suite_case *c = j->c;
+
+	snprintf(j->kernel, sizeof(j->kernel), "%s/%s.elf", j->opt->payloads,
+		 c->payload ? c->payload : c->name);
+	snprintf(j->cpus, sizeof(j->cpus), "%u", c->cpus ? c->cpus : 1);
+	arg(j, j->opt->minivm);
+	arg(j, "--kernel");
+	arg(j, j->kernel);
+	arg(j, "--memory");
+	arg(j, "16M");
+	arg(j, "--cpus");
+	arg(j, j->cpus);
+	if (c->words) {
+		arg(j, "--cmdline");
+		arg(j, c->words);
+	}
+	for (unsigned i = 0; i < SUITE_DISKS_MAX && c->disk[i].sectors; i++)
+		make_disk(j, i);
+	for (unsigned i = 0; i < SUITE_ARGS_MAX && c->args[i]; i++)
+		arg(j, c->args[i]);
+}
+
+/* Hands the payload's verdicts on to our own count. */
+static void guest_line(struct job *j, const char *line, int len)
+{
+	unsigned passed, failed;
+
+	if (!strncmp(line, "ok - ", 5)) {
+		const char *skip = memmem(line, (size_t)len, " # skipped: ", 12);
+
+		j->guest_ok++;
+		if (skip)
+			tap_skip(j->tap, "said by the payload", "%s: %.*s", j->c->name, len - 5,
+				 line + 5);
+		else
+			tap_ok(j->tap, "%s: %.*s", j->c->name, len - 5, line + 5);
+	} else if (!strncmp(line, "not ok - ", 9)) {
+		j->guest_failed++;
+		tap_fail(j->tap, "%s: %.*s", j->c->name, len - 9, line + 9);
+	} else if (sscanf(line, "done %u %u", &passed, &failed) == 2) {
+		if (passed != j->guest_ok || failed != j->guest_failed)
+			wrong(j, "the payload counted %u passed, %u failed; its lines say %u, %u",
+			      passed, failed, j->guest_ok, j->guest_failed);
+	}
+}
+
+static void judge_output(struct job *j)
+{
+	const char *p = j->result.out;
+
+	while (p && *p) {
+		int n = (int)strcspn(p, "\r\n");
+
+		guest_line(j, p, n);
+		p += n;
+		p += strspn(p, "\r\n");
+	}
+	for (unsigned i = 0; i < SUITE_LINES_MAX && j->c->lines[i]; i++) {
+		if (!run_has_line(j->result.out, j->c->lines[i]))
+			wrong(j, "no line '%s' in its output", j->c->lines[i]);
+	}
+	if (!j->c->no_done && (!j->result.out || !strstr(j->result.out, "\ndone ")))
+		wrong(j, "the payload did not come to its end");
+}
+
+static void judge_range(struct job *j, unsigned i, uint32_t seed, uint32_t from, uint32_t to)
+{
+	uint64_t bad = 0;
+	int rc;
+
+	if (from >= to)
+		return;
+	rc = disk_check(j->disk[i], seed, from, to - from, &bad);
+	if (rc)
+		wrong(j, "disk %u cannot be read afterwards: %s", i, strerror(-rc));
+	else if (bad != to - from)
+		wrong(j, "disk %u: sector %lu is not what it must be", i,
+		      (unsigned long)(from + bad));
+}
+
+static void judge_disks(struct job *j)
+{
+	for (unsigned i = 0; i < SUITE_DISKS_MAX && j->c->disk[i].sectors; i++) {
+		const struct suite_disk *d = &j->c->disk[i];
+		uint32_t end = d->written + d->written_count;
+
+		judge_range(j, i, d->seed, 0, d->written_count ? d->written : d->scratch);
+		judge_range(j, i, d->written_seed, d->written, end);
+		if (d->written_count)
+			judge_range(j, i, d->seed, end, d->scratch);
+	}
+}
+
+static void report(struct job *j)
+{
+	if (*j->why || j->opt->verbose || j->guest_failed) {
+		tap_note("standard output:");
+		tap_note(j->result.out);
+		tap_note("standard error:");
+		tap_note(j->result.err);
+	}
+	if (*j->why)
+		tap_fail(j->tap, "%s: %s", j->c->name, j->why);
+	else
+		tap_ok(j->tap, "%s (status %d, %u ms)", j->c->name, j->result.status, j->result.ms);
+}
+
+static void run_case(const struct options *opt, const struct suite_case *c, struct tap *tap)
+{
+	struct job *j = calloc(1, sizeof(*j));
+	struct run_request req;
+	int rc;
+
+	if (!j || scratch_make(j->dir, sizeof(j->dir))) {
+		tap_fail(tap, "%s: no scratch directory: %s", c->name, strerror(errno));
+		free(j);
+		return;
+	}
+	j->opt = opt;
+	j->c = c;
+	j->tap = tap;
+	make_argv(j);
+	req = (struct run_request){
+	    .argv = j->argv,
+	    .steps = c->steps,
+	    .step_count = c->step_count,
+	    .timeout_ms = c->limit_s * 1000,
+	};
+	rc = *j->why ? 0 : run_program(&req, &j->result);
+	if (rc)
+		wrong(j, "cannot run %s: %s", opt->minivm, strerror(-rc));
+	if (j->result.timed_out)
+		wrong(j, "stopped after %u s", c->limit_s);
+	judge_output(j);
+	if (j->result.status != c->status + (j->guest_failed ? 1 : 0))
+		wrong(j, "exit status %d, want %d", j->result.status, c->status);
+	judge_disks(j);
+	report(j);
+	scratch_remove(j->dir);
+	run_result_free(&j->result);
+	free(j);
+}
+
+static bool have_kvm(const char **why)
+{
+	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+
+	*why = fd < 0 ? strerror(errno) : NULL;
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
+/* By minivm's own probe. */
+static bool host_emulates(const struct options *opt)
+{
+	const char *argv[] = {opt->minivm, "doctor", "--json", NULL};
+	struct run_request req = {.argv = argv, .timeout_ms = 20000};
+	struct run_result result;
+	bool emulates = false;
+
+	if (run_program(&req, &result) == 0)
+		emulates = result.out && (strstr(result.out, "\"emulating\": true") ||
+					  strstr(result.out, "\"emulating\":true"));
+	run_result_free(&result);
+	return emulates;
+}
+
+static int usage(void)
+{
+	fprintf(stderr,
+		"usage: guest-suite --minivm PATH --payloads DIR [--filter TEXT] [--verbose]\n");
+	return 2;
+}
+
+static bool parse(int argc, char **argv, struct options *opt)
+{
+	for (int i = 1; i < argc; i++) {
+		bool last = i + 1 == argc;
+
+		if (!strcmp(argv[i], "--verbose"))
+			opt->verbose = true;
+		else if (!strcmp(argv[i], "--minivm") && !last)
+			opt->minivm = argv[++i];
+		else if (!strcmp(argv[i], "--payloads") && !last)
+			opt->payloads = argv[++i];
+		else if (!strcmp(argv[i], "--filter") && !last)
+			opt->filter = argv[++i];
+		else
+			return false;
+	}
+	return opt->minivm && opt->payloads;
+}
+
+int main(int argc, char **argv)
+{
+	struct options opt = {.minivm = NULL};
+	struct tap tap = {.passed = 0};
+	const char *no_kvm;
+	bool emulates = false;
+
+	if (!parse(argc, argv, &opt))
+		return usage();
+	if (have_kvm(&no_kvm))
+		emulates = host_emulates(&opt);
+	else
+		fprintf(stderr, "guest-suite: /dev/kvm: %s: NOTHING IS TESTED HERE\n", no_kvm);
+	for (unsigned i = 0; i < suite_case_count; i++) {
+		const struct suite_case *c = &suite_cases[i];
+
+		if (opt.filter && !strstr(c->name, opt.filter))
+			continue;
+		if (no_kvm)
+			tap_skip(&tap, "no usable /dev/kvm", "%s", c->name);
+		else if (c->host == HOST_ORDINARY && emulates)
+			tap_skip(&tap, "needs KVM that runs kernel mode natively", "%s", c->name);
+		else
+			run_case(&opt, c, &tap);
+	}
+	return tap_done(&tap);
+}

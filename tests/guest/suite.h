@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One run of minivm with a payload: what it is given and what must come of it. */
+#ifndef GUEST_SUITE_H
+#define GUEST_SUITE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "run.h"
+
+#define SUITE_DISKS_MAX 3
+#define SUITE_LINES_MAX 4
+#define SUITE_ARGS_MAX	4
+
+enum suite_host {
+	HOST_ANY,
+	HOST_ORDINARY, /* not where KVM emulates guest kernel mode */
+};
+
+struct suite_disk {
+	uint32_t sectors; /* 0: no such disk */
+	uint32_t seed;
+	const char *options; /* ",ro" ... */
+	/* afterwards: these sectors hold the pattern of written_seed, those below `scratch` (and
+	 * not written) are as before, the others may hold anything */
+	uint32_t written, written_count, written_seed;
+	uint32_t scratch;
+};
+
+struct suite_case {
+	const char *name;
+	const char *payload; /* NULL: as the name */
+	const char *words;   /* command line for the payload, or NULL */
+	unsigned cpus;	     /* 0: 1 */
+	const char *args[SUITE_ARGS_MAX];
+	struct suite_disk disk[SUITE_DISKS_MAX];
+	const struct run_step *steps; /* for standard input */
+	unsigned step_count;
+	int status;
+	bool no_done;			    /* ends otherwise than by "done N M" */
+	const char *lines[SUITE_LINES_MAX]; /* must be in the output */
+	unsigned limit_s;
+	enum suite_host host;
+};
+
+extern const struct suite_case suite_cases[];
+extern const unsigned suite_case_count;
+
+#endif

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is run, one entry a run. Statuses are those of docs/minivm.1. */
+#include "suite.h"
+
+#include <stddef.h>
+
+#include "disks.h"
+#include "minivm/end.h"
+
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+#define MAIN_DISK                                                                                  \
+	{                                                                                          \
+		MAIN_SECTORS, MAIN_SEED, ",id=" DISK_ID, MAIN_WRITTEN, WRITTEN_COUNT,              \
+		    WRITTEN_SEED, MAIN_SCRATCH                                                     \
+	}
+/* Only the scratch area may have changed. */
+#define HOSTILE_DISK                                                                               \
+	{                                                                                          \
+		MAIN_SECTORS, MAIN_SEED, "", 0, 0, 0, MAIN_SCRATCH                                 \
+	}
+#define RO_DISK                                                                                    \
+	{                                                                                          \
+		RO_SECTORS, RO_SEED, ",ro", 0, 0, 0, RO_SECTORS                                    \
+	}
+#define OVERLAY_DISK                                                                               \
+	{                                                                                          \
+		OVERLAY_SECTORS, OVERLAY_SEED, ",overlay", 0, 0, 0, OVERLAY_SECTORS                \
+	}
+
+/* The payload says when it is ready to receive. */
+static const struct run_step serial_steps[] = {
+    {"# serial: send me a line\n", "hello, guest\n", 0},
+    {"# serial: send me many\n",
+     "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-+0123456789abcdefghijklmn\n",
+     0},
+};
+
+const struct suite_case suite_cases[] = {
+    {.name = "exit-0", .payload = "exit", .words = "status=0", .no_done = true, .limit_s = 10},
+    {.name = "exit-1",
+     .payload = "exit",
+     .words = "status=1",
+     .status = 1,
+     .no_done = true,
+     .limit_s = 10},
+    {.name = "exit-255",
+     .payload = "exit",
+     .words = "status=255",
+     .status = 255,
+     .no_done = true,
+     .limit_s = 10},
+    {.name = "reset", .status = VM_STATUS_REBOOT, .limit_s = 10},
+    {.name = "panic", .status = VM_STATUS_PANIC, .limit_s = 10},
+    {.name = "triple", .status = VM_STATUS_TRIPLE_FAULT, .limit_s = 10},
+    {.name = "ring3", .limit_s = 30},
+    {.name = "bus", .limit_s = 20},
+    {.name = "rtc", .limit_s = 20},
+    {.name = "serial", .steps = serial_steps, .step_count = COUNT(serial_steps), .limit_s = 20},
+    {.name = "serial-quiet",
+     .payload = "serial",
+     .args = {"--console", "none"},
+     .no_done = true,
+     .limit_s = 20},
+    {.name = "timer", .limit_s = 20},
+    {.name = "smp-1", .payload = "smp", .words = "cpus=1", .limit_s = 20},
+    {.name = "smp-2", .payload = "smp", .words = "cpus=2", .cpus = 2, .limit_s = 20},
+    {.name = "smp-8", .payload = "smp", .words = "cpus=8", .cpus = 8, .limit_s = 30},
+    {.name = "smp-32", .payload = "smp", .words = "cpus=32", .cpus = 32, .limit_s = 60},
+    {.name = "virtio_mmio", .disk = {HOSTILE_DISK}, .limit_s = 30},
+    {.name = "blk",
+     .cpus = 2,
+     .words = "cpus=2",
+     .disk = {MAIN_DISK, RO_DISK, OVERLAY_DISK},
+     .limit_s = 90},
+    {.name = "blk_hostile",
+     .cpus = 2,
+     .words = "cpus=2",
+     .disk = {HOSTILE_DISK, RO_DISK},
+     .limit_s = 90},
+    {.name = "syscall", .limit_s = 20},
+    {.name = "syscall-assist-on",
+     .payload = "syscall",
+     .words = "repair=1",
+     .args = {"--assist", "on"},
+     .limit_s = 20},
+    {.name = "syscall-assist-off",
+     .payload = "syscall",
+     .words = "repair=0",
+     .args = {"--assist", "off"},
+     .limit_s = 20,
+     .host = HOST_ORDINARY},
+};
+
+const unsigned suite_case_count = COUNT(suite_cases);
