@@ -8,6 +8,7 @@
 #ifndef MINIVM_VIRTQUEUE_H
 #define MINIVM_VIRTQUEUE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/uio.h>
@@ -16,7 +17,8 @@
 
 #define VQ_SIZE_MAX 256u /* largest queue size that we offer; a power of 2 */
 
-/* As the driver configured it (VIRTIO 1.2 §4.2.2: QueueNum, QueueDesc, QueueDriver, QueueDevice). */
+/* As the driver configured it (VIRTIO 1.2 §4.2.2: QueueNum, QueueDesc, QueueDriver, QueueDevice).
+ */
 struct vq_layout {
 	uint16_t size;
 	gpa_t desc;
@@ -24,9 +26,10 @@ struct vq_layout {
 	gpa_t used;
 };
 
+/* Since the queue was made, restarts included. Written by the queue's thread, read by any. */
 struct vq_counters {
-	uint64_t chains;    /* popped well-formed */
-	uint64_t malformed; /* completed by vq_pop() with used length 0 */
+	_Atomic uint64_t chains;    /* popped well-formed */
+	_Atomic uint64_t malformed; /* completed by vq_pop() with used length 0 */
 };
 
 struct virtqueue {
@@ -34,7 +37,7 @@ struct virtqueue {
 	const struct guest_mem *mem;
 	uint16_t size;
 	bool event_idx; /* VIRTIO_F_EVENT_IDX negotiated */
-	bool indirect;  /* VIRTIO_F_INDIRECT_DESC negotiated */
+	bool indirect;	/* VIRTIO_F_INDIRECT_DESC negotiated */
 	bool started;
 	void *desc; /* host addresses of the three parts, checked whole by vq_start() */
 	void *avail;
@@ -43,14 +46,15 @@ struct virtqueue {
 	uint16_t next_avail; /* next available-ring entry to read */
 	uint16_t next_used;
 	uint16_t signalled_used; /* next_used when the driver was last signalled */
-	bool signalled_valid;
-	bool broken; /* the ring made no sense: DEVICE_NEEDS_RESET */
+	bool signalled_valid;	 /* less than 2^16 completions ago, so that indices compare */
+	bool broken;		 /* the ring made no sense: DEVICE_NEEDS_RESET */
 	struct vq_counters count;
 };
 
 /*
  * One request: the device-readable buffers, then the device-writable ones, each checked to lie in
- * one region of guest memory. Sums are bounded by UINT32_MAX.
+ * one region of guest memory. Both lengths together are bounded by UINT32_MAX. Entries may be
+ * empty (iov_len 0), and nothing is promised about how a request is cut into entries (§2.7.4.2).
  */
 struct vq_chain {
 	uint16_t head;
@@ -83,7 +87,8 @@ void vq_stop(struct virtqueue *vq);
  * Takes the next chain. 1: `chain` is filled, and must be completed by exactly one vq_push().
  * 0: nothing available. -EPROTO: the ring is broken (vq->broken is set and stays until vq_stop()).
  * A malformed chain is completed here with used length 0, counted, and the next one is looked at;
- * at most `size` heads are consumed in one call.
+ * at most `size` heads are consumed in one call (so 0 may be returned before the ring is empty;
+ * vq_enable_notify() tells). Never more than `size` chains are out at once.
  */
 int vq_pop(struct virtqueue *vq, struct vq_chain *chain);
 
@@ -91,8 +96,8 @@ int vq_pop(struct virtqueue *vq, struct vq_chain *chain);
 void vq_push(struct virtqueue *vq, const struct vq_chain *chain, uint32_t written);
 
 /*
- * After a batch of vq_push(): must the driver be interrupted (§2.7.7, §2.7.10)? Clears the question:
- * true is returned once per batch.
+ * After a batch of vq_push(): must the driver be interrupted (§2.7.7, §2.7.10)? Clears the
+ * question: true is returned once per batch.
  */
 bool vq_should_signal(struct virtqueue *vq);
 
