@@ -13,25 +13,34 @@
 #include "minivm/err.h"
 
 #define BLOCK_SECTOR_SIZE 512u
+#define BLOCK_IOV_MAX	  256u /* buffers of one transfer */
 
 struct block; /* a back end's own state starts with struct block */
 
-/* All return 0 or -errno; a short transfer is finished or turned into an error by the back end. */
+/*
+ * All return 0 or -errno; a short transfer is finished or turned into an error by the back end.
+ * n <= BLOCK_IOV_MAX. writev is not called on a read-only back end.
+ */
 struct block_ops {
 	const char *name;
 	int (*readv)(struct block *b, const struct iovec *iov, unsigned n, uint64_t off);
 	int (*writev)(struct block *b, const struct iovec *iov, unsigned n, uint64_t off);
-	/* Everything written before is on stable storage when it returns (fdatasync). */
+	/*
+	 * Everything written before is on stable storage when it returns (fdatasync). Once it has
+	 * failed it fails for ever: the kernel may have dropped what it could not write.
+	 */
 	int (*flush)(struct block *b);
 	void (*close)(struct block *b);
 };
 
 struct block {
 	const struct block_ops *ops;
-	uint64_t size;            /* bytes, a multiple of 512 */
+	uint64_t size; /* bytes, a multiple of 512, not 0 */
 	bool readonly;
-	uint32_t physical_block;  /* bytes, power of 2 >= 512: topology for the guest */
-	uint32_t optimal_io;      /* bytes, 0 = not known */
+	uint32_t physical_block; /* bytes, power of 2 >= 512: topology for the guest */
+	uint32_t optimal_io;	 /* bytes, 0 = not known */
+	int64_t
+	    mtime_ns; /* when the image was last written, at the time of opening; 0 = not known */
 };
 
 /*
@@ -42,13 +51,15 @@ struct block {
 int block_raw_open(const char *path, bool readonly, struct block **out, struct err *err);
 
 /*
- * A copy-on-write layer over `base` (taken over, read-only). layer_path NULL: a throw-away layer in
- * an unlinked file under $TMPDIR or /var/tmp; else a kept layer file, made if it is missing, whose
- * format is docs/overlay.md. The base is never written.
+ * A copy-on-write layer over `base` (read-only, and taken over if this returns 0). layer_path NULL:
+ * a throw-away layer in an unlinked file under $TMPDIR or /var/tmp; else a kept layer file, made if
+ * it is missing, whose format is docs/overlay.md. The base is never written. Errors name the path
+ * and say what to try: not a layer file, made for another or a changed base, in use, damaged.
  */
 int block_overlay_open(struct block *base, const char *base_path, const char *layer_path,
 		       struct block **out, struct err *err);
 
-void block_close(struct block *b); /* NULL is fine */
+/* A kept overlay is flushed first. NULL is fine. */
+void block_close(struct block *b);
 
 #endif

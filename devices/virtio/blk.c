@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * virtio-blk (VIRTIO 1.2 §5.2) over a block back end.
+ *
+ * Theory of operation. A kick drains the queue on the disk's own loop: each request is carried out
+ * in place by preadv/pwritev straight between the image and guest memory, completed, and one
+ * question is asked at the end of the batch: does the driver want an interrupt? A batch is bounded;
+ * what is left waits for the loop's next round, so that a reset gets its turn.
+ *
+ * Framing. Nothing is assumed about how a request is cut into descriptors (§2.7.4.2): the first 16
+ * readable bytes are the header, the last writable byte is the status, what lies between is data.
+ * Every chain is completed, whatever is wrong with it; without a writable byte there is just no
+ * status.
+ *
+ * Used length. It promises the driver that so many bytes *from the start* of the writable buffers
+ * were written (§2.7.8.2). Data and status in full: their sum. When a read failed, the status alone
+ * was written, behind a hole: 0.
+ *
+ * Durability. With VIRTIO_BLK_F_FLUSH negotiated the driver says when data must be on stable
+ * storage; without it, every write is made stable before it completes (§5.2.6.2).
+ *
+ * Errors of the host are the guest's I/O errors, and a line in the log at a bounded rate.
+ */
+#include "minivm/virtio_blk.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <linux/virtio_blk.h>
+#include <linux/virtio_ids.h>
+
+/* Queue entries looked at per turn on the loop. */
+#define BLK_BATCH 64u
+
+#define BLK_QUEUE_SIZE VQ_SIZE_MAX
+/* The configuration space of VIRTIO 1.2 up to write_zeroes_may_unmap and its padding. */
+#define BLK_CONFIG_LEN 60u
+_Static_assert(sizeof(struct virtio_blk_config) >= BLK_CONFIG_LEN, "blk_config_read()");
+
+/* Data segments beside header and status, so that a request fits into the ring without a table. */
+#define BLK_SEG_MAX (BLK_QUEUE_SIZE - 2)
+
+struct blk_header {
+	uint32_t type;
+	uint32_t reserved;
+	uint64_t sector;
+};
+
+/* One request, taken apart. */
+struct blk_request {
+	struct blk_header header;
+	uint8_t *status;
+	uint32_t data_len; /* bytes of iov */
+	unsigned n;
+	struct iovec iov[VQ_SIZE_MAX];
+};
+
+struct virtio_blk {
+	struct block *backend;
+	const struct log *log;
+	char id[VIRTIO_BLK_ID_MAX]; /* padded with NUL, not terminated */
+	struct virtio_blk_config config;
+
+	/* The loop's. */
+	struct virtio *virtio; /* NULL: not active */
+	bool write_through;
+	struct vq_chain chain;
+	struct blk_request request;
+
+	struct log_limit log_limit;
+	_Atomic uint64_t requests;
+	_Atomic uint64_t read_bytes;
+	_Atomic uint64_t written_bytes;
+	_Atomic uint64_t flushes;
+	_Atomic uint64_t errors;
+};
+
+static void count_add(_Atomic uint64_t *counter, uint64_t n)
+{
+	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+static uint64_t count_read(const _Atomic uint64_t *counter)
+{
+	return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+/* --- scattered bytes --- */
+
+/* Copies the first `len` bytes of the buffers; they hold that many. */
+static void gather(void *dst, const struct iovec *iov, size_t len)
+{
+	uint8_t *p = dst;
+
+	for (; len > 0; iov++) {
+		size_t part = iov->iov_len < len ? iov->iov_len : len;
+
+		memcpy(p, iov->iov_base, part);
+		p += part;
+		len -= part;
+	}
+}
+
+static void scatter(const struct iovec *iov, const void *src, size_t len)
+{
+	const uint8_t *p = src;
+
+	for (; len > 0; iov++) {
+		size_t part = iov->iov_len < len ? iov->iov_len : len;
+
+		memcpy(iov->iov_base, p, part);
+		p += part;
+		len -= part;
+	}
+}
+
+/* Bytes [off, off + len) of the buffers, which hold them, as a list of its own without gaps. */
+static unsigned cut(struct iovec *out, const struct iovec *iov, size_t off, size_t len)
+{
+	unsigned n = 0;
+
+	for (; len > 0; iov++) {
+		size_t part;
+
+		if (off >= iov->iov_len) {
+			off -= iov->iov_len;
+			continue;
+		}
+		part = iov->iov_len - off;
+		if (part > len)
+			part = len;
+		out[n].iov_base = (uint8_t *)iov->iov_base + off;
+		out[n].iov_len = part;
+		n++;
+		off = 0;
+		len -= part;
+	}
+	return n;
+}
+
+/* The last of the writable bytes; there is at least one. */
+static uint8_t *last_byte(const struct vq_chain *c)
+{
+	const struct iovec *iov = &vq_writable(c)[c->n_writable - 1];
+
+	while (iov->iov_len == 0)
+		iov--;
+	return (uint8_t *)iov->iov_base + iov->iov_len - 1;
+}
+
+/* --- requests: each returns a VIRTIO_BLK_S_* --- */
+
+static uint8_t host_error(struct virtio_blk *blk, const char *what, int ret)
+{
+	log_guest(blk->log, &blk->log_limit, LOG_LEVEL_WARN, "disk %.*s: %s: %s", VIRTIO_BLK_ID_MAX,
+		  blk->id, what, strerror(-ret));
+	return VIRTIO_BLK_S_IOERR;
+}
+
+/* Whole sectors, inside the disk. */
+static bool in_range(const struct virtio_blk *blk, const struct blk_request *req)
+{
+	uint64_t capacity = blk->backend->size / BLOCK_SECTOR_SIZE;
+	uint64_t sectors = req->data_len / BLOCK_SECTOR_SIZE;
+
+	return req->data_len % BLOCK_SECTOR_SIZE == 0 && req->header.sector <= capacity &&
+	       sectors <= capacity - req->header.sector;
+}
+
+static uint8_t do_read(struct virtio_blk *blk, struct blk_request *req)
+{
+	int ret;
+
+	if (!in_range(blk, req))
+		return VIRTIO_BLK_S_IOERR;
+	if (req->n == 0)
+		return VIRTIO_BLK_S_OK;
+	ret = blk->backend->ops->readv(blk->backend, req->iov, req->n,
+				       req->header.sector * BLOCK_SECTOR_SIZE);
+	if (ret < 0)
+		return host_error(blk, "read", ret);
+	count_add(&blk->read_bytes, req->data_len);
+	return VIRTIO_BLK_S_OK;
+}
+
+static uint8_t do_write(struct virtio_blk *blk, struct blk_request *req)
+{
+	int ret;
+
+	if (blk->backend->readonly || !in_range(blk, req))
+		return VIRTIO_BLK_S_IOERR;
+	if (req->n == 0)
+		return VIRTIO_BLK_S_OK;
+	ret = blk->backend->ops->writev(blk->backend, req->iov, req->n,
+					req->header.sector * BLOCK_SECTOR_SIZE);
+	if (ret < 0)
+		return host_error(blk, "write", ret);
+	count_add(&blk->written_bytes, req->data_len);
+	if (blk->write_through) {
+		ret = blk->backend->ops->flush(blk->backend);
+		if (ret < 0)
+			return host_error(blk, "flush after write", ret);
+	}
+	return VIRTIO_BLK_S_OK;
+}
+
+static uint8_t do_flush(struct virtio_blk *blk, struct blk_request *req)
+{
+	int ret;
+
+	(void)req;
+	count_add(&blk->flushes, 1);
+	if (blk->backend->readonly)
+		return VIRTIO_BLK_S_OK;
+	ret = blk->backend->ops->flush(blk->backend);
+	return ret < 0 ? host_error(blk, "flush", ret) : VIRTIO_BLK_S_OK;
+}
+
+static uint8_t do_get_id(struct virtio_blk *blk, struct blk_request *req)
+{
+	if (req->data_len > VIRTIO_BLK_ID_MAX)
+		req->data_len = VIRTIO_BLK_ID_MAX;
+	scatter(req->iov, blk->id, req->data_len);
+	return VIRTIO_BLK_S_OK;
+}
+
+struct blk_operation {
+	uint32_t type;
+	bool from_device; /* data is what the driver gets: the writable bytes before the status */
+	uint8_t (*run)(struct virtio_blk *blk, struct blk_request *req);
+};
+
+static const struct blk_operation operations[] = {
+    {VIRTIO_BLK_T_IN, true, do_read},
+    {VIRTIO_BLK_T_OUT, false, do_write},
+    {VIRTIO_BLK_T_FLUSH, false, do_flush},
+    {VIRTIO_BLK_T_GET_ID, true, do_get_id},
+};
+
+static const struct blk_operation *find_operation(uint32_t type)
+{
+	for (size_t i = 0; i < sizeof(operations) / sizeof(operations[0]); i++) {
+		if (operations[i].type == type)
+			return &operations[i];
+	}
+	return NULL;
+}
+
+/* Carries out the chain's request. *data_written: bytes of the data that were given to the driver.
+ */
+static uint8_t run_request(struct virtio_blk *blk, const struct vq_chain *c, uint32_t *data_written)
+{
+	struct blk_request *req = &blk->request;
+	const struct blk_operation *op;
+	uint8_t status;
+
+	*data_written = 0;
+	if (c->readable_len < sizeof(req->header))
+		return VIRTIO_BLK_S_IOERR;
+	gather(&req->header, vq_readable(c), sizeof(req->header));
+	op = find_operation(req->header.type);
+	if (!op)
+		return VIRTIO_BLK_S_UNSUPP;
+	if (op->from_device) {
+		req->data_len = c->writable_len - 1;
+		req->n = cut(req->iov, vq_writable(c), 0, req->data_len);
+	} else {
+		req->data_len = c->readable_len - (uint32_t)sizeof(req->header);
+		req->n = cut(req->iov, vq_readable(c), sizeof(req->header), req->data_len);
+	}
+	status = op->run(blk, req);
+	if (op->from_device && status == VIRTIO_BLK_S_OK)
+		*data_written = req->data_len;
+	return status;
+}
+
+/* Returns the used length. */
+static uint32_t handle(struct virtio_blk *blk, const struct vq_chain *c)
+{
+	uint32_t data_written;
+	uint8_t status;
+
+	if (c->writable_len == 0) {
+		count_add(&blk->errors, 1);
+		return 0;
+	}
+	status = run_request(blk, c, &data_written);
+	count_add(&blk->requests, 1);
+	if (status != VIRTIO_BLK_S_OK)
+		count_add(&blk->errors, 1);
+	*last_byte(c) = status;
+	/* The status counts if it follows what was written before. */
+	return data_written == c->writable_len - 1 ? c->writable_len : data_written;
+}
+
+/* --- the device --- */
+
+static void blk_notify(void *dev, unsigned queue)
+{
+	struct virtio_blk *blk = dev;
+	struct virtqueue *vq;
+	unsigned left = BLK_BATCH;
+	int ret = 0;
+
+	if (!blk->virtio)
+		return;
+	vq = virtio_queue(blk->virtio, queue);
+	vq_disable_notify(vq);
+	for (; left > 0; left--) {
+		ret = vq_pop(vq, &blk->chain);
+		if (ret < 0)
+			break;
+		if (ret == 1) {
+			vq_push(vq, &blk->chain, handle(blk, &blk->chain));
+			continue;
+		}
+		if (!vq_enable_notify(vq))
+			break;
+		vq_disable_notify(vq);
+	}
+	virtio_signal_queue(blk->virtio, queue);
+	if (ret < 0)
+		virtio_needs_reset(blk->virtio);
+	else if (left == 0)
+		virtio_notify_again(blk->virtio, queue);
+}
+
+static uint64_t blk_features(void *dev)
+{
+	const struct virtio_blk *blk = dev;
+	uint64_t features = 1ull << VIRTIO_BLK_F_SEG_MAX | 1ull << VIRTIO_BLK_F_BLK_SIZE |
+			    1ull << VIRTIO_BLK_F_TOPOLOGY | 1ull << VIRTIO_BLK_F_FLUSH;
+
+	if (blk->backend->readonly)
+		features |= 1ull << VIRTIO_BLK_F_RO;
+	return features;
+}
+
+static void blk_config_read(void *dev, uint32_t off, unsigned len, void *out)
+{
+	const struct virtio_blk *blk = dev;
+
+	memcpy(out, (const uint8_t *)&blk->config + off, len);
+}
+
+static void blk_activate(void *dev, struct virtio *virtio, uint64_t features)
+{
+	struct virtio_blk *blk = dev;
+
+	blk->virtio = virtio;
+	blk->write_through = (features & 1ull << VIRTIO_BLK_F_FLUSH) == 0;
+}
+
+/* Requests are carried out inside notify, on this same loop: none is under way. */
+static void blk_reset(void *dev)
+{
+	struct virtio_blk *blk = dev;
+
+	blk->virtio = NULL;
+}
+
+static void blk_destroy(void *dev)
+{
+	struct virtio_blk *blk = dev;
+
+	block_close(blk->backend);
+	free(blk);
+}
+
+const struct virtio_ops virtio_blk_ops = {
+    .name = "virtio-blk",
+    .guest_kconfig = "CONFIG_VIRTIO_BLK",
+    .device_id = VIRTIO_ID_BLOCK,
+    .queues = 1,
+    .queue_size_max = BLK_QUEUE_SIZE,
+    .config_len = sizeof(struct virtio_blk_config),
+    .features = blk_features,
+    .config_read = blk_config_read,
+    .activate = blk_activate,
+    .notify = blk_notify,
+    .reset = blk_reset,
+    .destroy = blk_destroy,
+};
+
+/* §5.2.4; topology is told in logical blocks. */
+static void fill_config(struct virtio_blk_config *config, const struct block *b)
+{
+	uint32_t physical = b->physical_block / BLOCK_SECTOR_SIZE;
+
+	config->capacity = b->size / BLOCK_SECTOR_SIZE;
+	config->seg_max = BLK_SEG_MAX;
+	config->blk_size = BLOCK_SECTOR_SIZE;
+	config->physical_block_exp = physical > 1 ? (uint8_t)__builtin_ctz(physical) : 0;
+	config->min_io_size = physical > 1 && physical <= UINT16_MAX ? (uint16_t)physical : 1;
+	config->opt_io_size = b->optimal_io / BLOCK_SECTOR_SIZE;
+}
+
+int virtio_blk_new(const struct virtio_blk_options *opt, struct virtio_blk **out, struct err *err)
+{
+	struct virtio_blk *blk;
+	size_t id_len = strlen(opt->id);
+
+	if (id_len > VIRTIO_BLK_ID_MAX)
+		return err_set(err, EINVAL, "disk id \"%s\" is longer than %d characters", opt->id,
+			       VIRTIO_BLK_ID_MAX);
+	blk = calloc(1, sizeof(*blk));
+	if (!blk)
+		return err_sys(err, ENOMEM, "virtio-blk");
+	blk->backend = opt->backend;
+	blk->log = opt->log;
+	memcpy(blk->id, opt->id, id_len);
+	fill_config(&blk->config, opt->backend);
+	*out = blk;
+	return 0;
+}
+
+void virtio_blk_counters(const struct virtio_blk *blk, struct virtio_blk_counters *out)
+{
+	*out = (struct virtio_blk_counters){
+	    .requests = count_read(&blk->requests),
+	    .read_bytes = count_read(&blk->read_bytes),
+	    .written_bytes = count_read(&blk->written_bytes),
+	    .flushes = count_read(&blk->flushes),
+	    .errors = count_read(&blk->errors),
+	};
+}
