@@ -74,6 +74,7 @@ int kvm_node_access(const char *path, struct kvm_node_access *out)
 		return -errno;
 	user_name(st.st_uid, out->owner, sizeof(out->owner));
 	group_name(st.st_gid, out->group, sizeof(out->group));
+	out->gid = st.st_gid;
 	out->mode = st.st_mode & 07777;
 	return 0;
 }
@@ -90,7 +91,7 @@ static void forbidden_hint(const char *path, char *buf, size_t size)
 		    path);
 	} else if (kvm_node_access(path, &a) < 0) {
 		snprintf(buf, size, "is the directory of %s open to you?", path);
-	} else if ((a.mode & 0060) == 0060 && strcmp(a.group, "root") != 0) {
+	} else if ((a.mode & 0060) == 0060 && a.gid != 0) {
 		snprintf(buf, size,
 			 "it belongs to group %s: `sudo usermod -aG %s $USER`, then log in again",
 			 a.group, a.group);
@@ -119,7 +120,7 @@ void kvm_open_hint(const char *path, int code, char *buf, size_t size)
 		forbidden_hint(path, buf, size);
 		break;
 	default:
-		snprintf(buf, size, "`minivm doctor` tells more");
+		buf[0] = '\0';
 	}
 }
 
@@ -148,7 +149,7 @@ int kvm_open(const char *path, int *kvm_fd, struct err *err)
 		rc = errno;
 		kvm_open_hint(path, rc, hint, sizeof(hint));
 		err_sys(err, rc, "%s", path);
-		return err_hint(err, "%s", hint);
+		return hint[0] != '\0' ? err_hint(err, "%s", hint) : err->code;
 	}
 	rc = check_version(fd, path, err);
 	if (rc < 0) {

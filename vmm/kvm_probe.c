@@ -46,10 +46,11 @@ bool kvm_cpuid_is_emulating(const struct kvm_cpuid2 *supported)
 
 #define THRESHOLD_NS	100.0
 #define FEW_ITERATIONS	100u
-#define MORE_ITERATIONS 2100u	/* 4,000 instructions more: 2.4 ms in the emulator */
-#define MANY_ITERATIONS 200100u /* where they are fast: well above the clock's grain and the exit  \
-				 */
-#define INSTRUCTIONS 2u		/* in an iteration */
+#define MORE_ITERATIONS 2100u /* 4,000 instructions more: 2.4 ms in the emulator */
+#define MANY_ITERATIONS                                                                            \
+	200100u		/* where they are fast: well above the clock's grain and the exit          \
+			 */
+#define INSTRUCTIONS 2u /* in an iteration */
 
 /* The guest's memory: page tables that map the first 2 MiB, and code. */
 enum {

@@ -33,6 +33,7 @@ struct doctor_report {
 	char cpu_model[128];
 	unsigned cpus;
 	bool cpu_vmx, cpu_svm; /* flags in /proc/cpuinfo */
+	bool cpu_hypervisor;   /* this host is a virtual machine itself */
 	uint64_t memory_total; /* bytes; 0: not known */
 	uint64_t memory_available;
 	uint64_t files_soft, files_hard; /* RLIMIT_NOFILE; UINT64_MAX: unlimited */

@@ -42,12 +42,14 @@ int kvm_open(const char *path, int *kvm_fd, struct err *err);
 struct kvm_node_access {
 	char owner[KVM_NAME_MAX];
 	char group[KVM_NAME_MAX];
+	unsigned gid;
 	unsigned mode; /* permission bits */
 };
 /* 0 or -errno of stat(2). */
 int kvm_node_access(const char *path, struct kvm_node_access *out);
 
-/* What to try when open(2) of `path` failed with `code` (positive errno); into buf, cut to size. */
+/* What to try when open(2) of `path` failed with `code` (positive errno), cut to size; "": no idea.
+ */
 void kvm_open_hint(const char *path, int code, char *buf, size_t size);
 
 /* --- capabilities --- */
