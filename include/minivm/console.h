@@ -18,8 +18,12 @@ struct console;
 struct console_options {
 	int in_fd;  /* -1: no input */
 	int out_fd; /* -1: output is discarded */
-	bool
-	    escape; /* Ctrl-A is the escape key: x quits, a sends Ctrl-A, h helps. For terminals. */
+	/*
+	 * Ctrl-A is the escape key: x quits, h helps, a or Ctrl-A sends Ctrl-A. For terminals:
+	 * input is then read on even when the guest takes none, so that Ctrl-A x always works; what
+	 * does not fit into 64 KiB of type-ahead is dropped.
+	 */
+	bool escape;
 	const struct log *log;
 	/* Ctrl-A x was typed; on the loop's thread. */
 	void (*quit)(void *opaque);
@@ -29,21 +33,28 @@ struct console_options {
 /*
  * Makes console and UART. The descriptors stay the caller's; they are never put into non-blocking
  * mode (their open file description is shared with other processes), and the loop never blocks on
- * them all the same. End of input is not an error: output goes on.
+ * them all the same. End of input is not an error: output goes on. A reader that went away or a
+ * full disk is one line in the log; the machine goes on. SIGPIPE must be ignored.
+ *
+ * The loop must not be running yet, or the caller is on its thread; the same for destroy, at which
+ * time no vCPU may touch the UART any more.
  */
 int console_new(struct loop *loop, const struct irq_line *irq, const struct console_options *opt,
 		struct console **out, struct err *err);
-struct serial *console_serial(struct console *c);
+struct serial *console_serial(struct console *c); /* owned by the console */
 /* At the end: writes what is buffered, for at most `timeout_ms`. No thread runs the loop any more.
  */
 void console_drain(struct console *c, int timeout_ms);
-void console_destroy(struct console *c);
+void console_destroy(struct console *c); /* NULL is fine */
 
 /*
- * Raw mode (term.c). term_raw() remembers the settings of `fd` and restores them at term_restore(),
- * at exit() and in handlers for fatal signals (SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE), which
- * then run their default action. Not a tty: 0, nothing is done, *is_tty = false. SIGTSTP/SIGCONT:
- * the shell gets its settings back while we are stopped and raw mode returns with SIGCONT.
+ * Raw mode (term.c), for one terminal per process. term_raw() remembers the settings of `fd`, and
+ * they come back at term_restore(), at exit() and in handlers for fatal signals (SIGSEGV, SIGBUS,
+ * SIGABRT, SIGILL, SIGFPE), which then run the action that was set before term_raw(). Not a tty: 0,
+ * nothing is done, *is_tty = false. SIGTSTP/SIGCONT: the shell gets its settings back while we are
+ * stopped and raw mode returns with SIGCONT, so some thread leaves both unblocked. While the
+ * process is in the background the terminal is left alone. Signals that the owner handles itself
+ * (SIGTERM, SIGINT, SIGHUP) are not touched: it calls term_restore() or exit().
  */
 int term_raw(int fd, bool *is_tty, struct err *err);
 void term_restore(void); /* async-signal-safe; does nothing when raw mode is off */

@@ -10,13 +10,13 @@
 #include <stdint.h>
 
 enum vm_end_reason {
-	VM_END_NONE,         /* still running */
+	VM_END_NONE,	     /* still running */
 	VM_END_POWEROFF,     /* guest powered off: its status from the exit port, else 0 */
-	VM_END_REBOOT,       /* guest asked for a reset */
-	VM_END_PANIC,        /* guest kernel panic (pvpanic, or the warm-reset word) */
+	VM_END_REBOOT,	     /* guest asked for a reset */
+	VM_END_PANIC,	     /* guest kernel panic (pvpanic, or the warm-reset word) */
 	VM_END_TRIPLE_FAULT, /* KVM_EXIT_SHUTDOWN */
-	VM_END_STOPPED,      /* stopped from outside before the guest had shut down */
-	VM_END_ERROR,        /* the VMM could not go on: emulation failure, KVM error */
+	VM_END_STOPPED,	     /* stopped from outside before the guest had shut down */
+	VM_END_ERROR,	     /* the VMM could not go on: emulation failure, KVM error */
 };
 
 enum {
@@ -25,7 +25,7 @@ enum {
 	VM_STATUS_TRIPLE_FAULT = 122,
 	VM_STATUS_STOPPED = 123,
 	VM_STATUS_TIME_LIMIT = 124, /* reserved for `minivm run` */
-	VM_STATUS_ERROR = 125,      /* VMM failure or bad use */
+	VM_STATUS_ERROR = 125,	    /* VMM failure or bad use */
 };
 
 struct vm_end_sink {

@@ -18,9 +18,9 @@ enum log_level {
 };
 
 struct log {
-	int fd;               /* where the lines go, usually 2 */
+	int fd;		      /* where the lines go, usually 2 */
 	enum log_level level; /* lines above it are dropped */
-	bool crlf;            /* end lines with CR LF: the terminal is in raw mode (term_raw() said so) */
+	bool crlf; /* end lines with CR LF: the terminal is in raw mode (term_raw() said so) */
 };
 
 /*
@@ -30,13 +30,14 @@ struct log {
 #define LOG_LIMIT_BURST 5
 struct log_limit {
 	_Atomic uint64_t window; /* CLOCK_MONOTONIC_COARSE second of the current window */
-	_Atomic uint32_t used;   /* lines in this window */
+	_Atomic uint32_t used;	 /* lines in this window */
 	_Atomic uint64_t dropped;
 };
 
-/* The text is cut at 1 KiB; control characters in it become '?' (it may quote a guest or a path). */
+/* The text is cut at 1 KiB; control characters in it become '?' (it may quote a guest or a path).
+ */
 void log_msg(const struct log *log, enum log_level level, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
+    __attribute__((format(printf, 3, 4)));
 
 /* A line that the descriptor would not take at once is dropped and counted: it never blocks. */
 void log_guest(const struct log *log, struct log_limit *limit, enum log_level level,

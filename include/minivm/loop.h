@@ -24,7 +24,7 @@ struct loop_source {
 	loop_event_fn *fn;
 	void *opaque;
 	uint32_t events; /* maintained by the loop */
-	bool watched;    /* maintained by the loop */
+	bool watched;	 /* maintained by the loop */
 };
 
 /* A piece of work to post; embedded in the owner. Posting it twice before it ran runs it once. */
@@ -32,7 +32,7 @@ struct loop_work {
 	loop_work_fn *fn;
 	void *opaque;
 	struct loop_work *next; /* maintained by the loop */
-	bool queued;            /* maintained by the loop, under its lock */
+	bool queued;		/* maintained by the loop, under its lock */
 };
 
 /* A one-shot timer on CLOCK_MONOTONIC; zero-initialise, then loop_timer_init(). */
@@ -47,9 +47,6 @@ int loop_new(struct loop **out, struct err *err);
 void loop_free(struct loop *loop); /* no thread may be inside loop_run(); NULL is fine */
 
 /*
- * All loops stand alone: a loop_call() between two loops that call each other at the same time would
- * wait for ever, so calls go one way only (control -> device loop).
- *
  * Watch `src` for `events` (level-triggered), change the events (0 = none, stay registered), stop.
  * On the loop's thread, or while no thread runs the loop. After loop_unwatch() the callback does
  * not run again, not even for an event that was fetched already.
@@ -74,7 +71,8 @@ void loop_unpost(struct loop *loop, struct loop_work *work);
 /*
  * From any other thread: run fn(opaque) on the loop's thread and wait until it returned. On the
  * loop's own thread, or when no thread runs the loop, it runs at once on the caller's; callers that
- * meet there run one after the other. The caller holds no lock that the loop's callbacks take.
+ * meet there run one after the other. The caller holds no lock that the loop's callbacks take, and
+ * two loops do not call each other.
  */
 void loop_call(struct loop *loop, loop_work_fn *fn, void *opaque);
 

@@ -10,7 +10,10 @@
 #include "minivm/end.h"
 #include "minivm/err.h"
 
-/* i8042: only what a reset needs. Command 0xfe at port 0x64 ends the machine with VM_END_REBOOT. */
+/*
+ * i8042: only what a reset needs. Command 0xfe at port 0x64 ends the machine with VM_END_REBOOT.
+ * The range includes port 0x61 (speaker), which KVM's in-kernel PIT answers before we would.
+ */
 #define I8042_PORT 0x60
 #define I8042_LEN  5
 extern const struct io_ops i8042_io_ops;
@@ -18,7 +21,7 @@ int i8042_new(const struct vm_end_sink *end, void **out, struct err *err);
 
 /* MC146818 RTC at 0x70/0x71: UTC wall clock, read-only time, UIP always clear. */
 #define RTC_PORT 0x70
-#define RTC_LEN  2
+#define RTC_LEN	 2
 extern const struct io_ops rtc_io_ops;
 int rtc_new(void **out, struct err *err);
 
