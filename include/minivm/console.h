@@ -42,7 +42,7 @@ struct console_options {
 int console_new(struct loop *loop, const struct irq_line *irq, const struct console_options *opt,
 		struct console **out, struct err *err);
 struct serial *console_serial(struct console *c); /* owned by the console */
-/* At the end: writes what is buffered, for at most `timeout_ms`. No thread runs the loop any more.
+/* At the end, no thread runs the loop any more: writes what is buffered, for `timeout_ms` at most
  */
 void console_drain(struct console *c, int timeout_ms);
 void console_destroy(struct console *c); /* NULL is fine */

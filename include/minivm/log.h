@@ -34,8 +34,7 @@ struct log_limit {
 	_Atomic uint64_t dropped;
 };
 
-/* The text is cut at 1 KiB; control characters in it become '?' (it may quote a guest or a path).
- */
+/* The text is cut at 1 KiB; control characters in it become '?': it may quote a guest or a path. */
 void log_msg(const struct log *log, enum log_level level, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -38,8 +38,7 @@ struct serial; /* devices/serial.c: the chip */
  */
 struct serial_host {
 	void (*tx_ready)(void *opaque); /* the output buffer became non-empty */
-	void (*rx_room)(
-	    void *opaque); /* the receiver takes bytes again, after it had refused some */
+	void (*rx_room)(void *opaque);	/* the receiver takes bytes again, after it refused some */
 	void *opaque;
 };
 
@@ -50,8 +49,7 @@ struct serial_counters {
 	uint64_t interrupts;
 };
 
-/* destroy is NULL: the console owns the chip. Only single bytes are decoded; wider reads give ones.
- */
+/* destroy is NULL: the console owns the chip. Wider than a byte: reads are ones, writes vanish. */
 extern const struct io_ops serial_io_ops;
 
 /*
