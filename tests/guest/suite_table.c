@@ -59,6 +59,7 @@ const struct suite_case suite_cases[] = {
     {.name = "serial", .steps = serial_steps, .step_count = COUNT(serial_steps), .limit_s = 20},
     {.name = "serial-quiet",
      .payload = "serial",
+     .words = "no_input",
      .args = {"--console", "none"},
      .no_done = true,
      .limit_s = 20},
