@@ -75,8 +75,8 @@ const struct cli_option *cli_options(size_t *count);
 /* --- documents made from the table (docs/gen.c, unit tests) --- */
 
 /*
- * The man page: `template` with its lines "@options@", "@ini-keys@", "@disk-words@" and
- * "@capabilities@" replaced.
+ * The man page: `template` with its lines "@options@", "@ini-keys@", "@disk-words@", "@disk-keys@"
+ * and "@capabilities@" replaced.
  */
 void cli_write_man(const char *template, FILE *out);
 void cli_write_bash_completion(FILE *out);

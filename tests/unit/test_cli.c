@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The command line: examples from tests/grammar (see the README there), and what is made from the
+ * option table: help, man page, completion.
+ */
+#include <criterion/criterion.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "minivm/cli.h"
+
+#define GRAMMAR	 "tests/grammar/"
+#define ARGS_MAX 64
+
+/* --- the configuration as text, "key=value" a line --- */
+
+static const char *or_none(const char *s)
+{
+	return s != NULL ? s : "(none)";
+}
+
+static const char *yes_no(bool b)
+{
+	return b ? "yes" : "no";
+}
+
+static void dump_disk(FILE *out, unsigned i, const struct disk_config *d)
+{
+	fprintf(out, "disk%u.path=%s\ndisk%u.id=%s\ndisk%u.ro=%s\n", i, d->path, i, d->id, i,
+		yes_no(d->readonly));
+	fprintf(out, "disk%u.overlay=%s\ndisk%u.layer=%s\n", i, yes_no(d->overlay), i,
+		or_none(d->overlay_file));
+}
+
+static char *dump(const struct cli_result *r)
+{
+	static const char *const actions[] = {"run", "help", "version", "doctor"};
+	static const char *const consoles[] = {"serial", "none", "file"};
+	static const char *const assists[] = {"auto", "on", "off"};
+	const struct vm_config *c = &r->config;
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	cr_assert_not_null(out);
+	fprintf(out, "\naction=%s\njson=%s\n", actions[r->action], yes_no(r->json));
+	fprintf(out, "kernel=%s\ninitrd=%s\n", or_none(c->kernel), or_none(c->initrd));
+	fprintf(out, "cmdline=%s\ncmdline-only=%s\n", or_none(c->cmdline),
+		or_none(c->cmdline_only));
+	fprintf(out, "cpus=%u\nmemory=%llu\ngrace=%u\n", c->cpus, (unsigned long long)c->memory,
+		c->grace_seconds);
+	fprintf(out, "console=%s\nconsole-file=%s\n", consoles[c->console],
+		or_none(c->console_file));
+	fprintf(out, "assist=%s\nstats=%s\nlog-level=%s\n", assists[c->assist], or_none(c->stats),
+		log_level_name(c->log_level));
+	fprintf(out, "disks=%u\n", c->disk_count);
+	for (unsigned i = 0; i < c->disk_count; i++)
+		dump_disk(out, i, &c->disk[i]);
+	fclose(out);
+	return text;
+}
+
+/* --- one example --- */
+
+struct example {
+	char path[512];
+	char *text; /* of the file, cut into lines */
+	int argc;
+	char *argv[ARGS_MAX];
+	int expected_count;
+	const char *expected[ARGS_MAX];
+};
+
+static char *read_text(const char *path)
+{
+	FILE *in = fopen(path, "re");
+	char *text = NULL;
+	size_t size = 0;
+
+	cr_assert_not_null(in, "%s", path);
+	if (getdelim(&text, &size, '\0', in) < 0) {
+		free(text);
+		text = strdup("");
+	}
+	fclose(in);
+	return text;
+}
+
+static void load_example(struct example *x, const char *dir, const char *file)
+{
+	static char program[] = "minivm", config[] = "--config";
+	bool ini = strstr(file, ".ini") != NULL;
+	char *save;
+
+	*x = (struct example){.argc = 1, .argv = {program}};
+	snprintf(x->path, sizeof(x->path), "%s/%s", dir, file);
+	x->text = read_text(x->path);
+	if (ini) {
+		x->argv[x->argc++] = config;
+		x->argv[x->argc++] = x->path;
+	}
+	for (char *line = strtok_r(x->text, "\n", &save); line;
+	     line = strtok_r(NULL, "\n", &save)) {
+		cr_assert_lt(x->expected_count, ARGS_MAX);
+		cr_assert_lt(x->argc, ARGS_MAX);
+		if (strncmp(line, "#= ", 3) == 0)
+			x->expected[x->expected_count++] = line + 3;
+		else if (line[0] != '#' && !ini)
+			x->argv[x->argc++] = line;
+	}
+	cr_expect_gt(x->expected_count, 0, "%s expects nothing", x->path);
+}
+
+static void check_accept(struct example *x)
+{
+	struct cli_result r;
+	struct err err;
+	char *text;
+
+	if (cli_parse(x->argc, x->argv, &r, &err) < 0) {
+		cr_expect_fail("%s: rejected: %s", x->path, err.text);
+		return;
+	}
+	text = dump(&r);
+	for (int i = 0; i < x->expected_count; i++) {
+		char line[1024];
+
+		snprintf(line, sizeof(line), "\n%s\n", x->expected[i]);
+		cr_expect_not_null(strstr(text, line), "%s: expected %s; got %s", x->path,
+				   x->expected[i], text);
+	}
+	free(text);
+	cli_result_free(&r);
+}
+
+static void check_reject(struct example *x)
+{
+	struct cli_result r;
+	struct err err;
+
+	if (cli_parse(x->argc, x->argv, &r, &err) == 0) {
+		cr_expect_fail("%s: accepted", x->path);
+		cli_result_free(&r);
+		return;
+	}
+	for (int i = 0; i < x->expected_count; i++)
+		cr_expect_not_null(strstr(err.text, x->expected[i]), "%s: expected %s; got %s",
+				   x->path, x->expected[i], err.text);
+}
+
+/* Returns how many files there were. */
+static unsigned check_directory(const char *dir, void (*check)(struct example *))
+{
+	DIR *d = opendir(dir);
+	unsigned n = 0;
+
+	cr_assert_not_null(d, "%s: run the tests from the top of the tree", dir);
+	for (struct dirent *e = readdir(d); e != NULL; e = readdir(d)) {
+		struct example x;
+
+		if (e->d_name[0] == '.')
+			continue;
+		load_example(&x, dir, e->d_name);
+		check(&x);
+		free(x.text);
+		n++;
+	}
+	closedir(d);
+	return n;
+}
+
+Test(cli, accepts_the_grammar)
+{
+	cr_expect_geq(check_directory(GRAMMAR "accept", check_accept), 40);
+}
+
+Test(cli, rejects_what_is_outside_the_grammar)
+{
+	cr_expect_geq(check_directory(GRAMMAR "reject", check_reject), 100);
+}
+
+/* --- what files cannot say --- */
+
+Test(cli, no_arguments_at_all)
+{
+	char *const none[] = {NULL};
+	char program[] = "minivm";
+	char *const one[] = {program, NULL};
+	struct cli_result r;
+	struct err err;
+
+	cr_expect_eq(cli_parse(0, none, &r, &err), -EINVAL);
+	cr_expect_eq(cli_parse(1, one, &r, &err), -EINVAL);
+	cr_expect_not_null(strstr(err.text, "--help"), "%s", err.text);
+}
+
+Test(cli, separate_empty_value)
+{
+	char program[] = "minivm", option[] = "--kernel", value[] = "";
+	char *const argv[] = {program, option, value, NULL};
+	struct cli_result r;
+	struct err err;
+
+	cr_expect_eq(cli_parse(3, argv, &r, &err), -EINVAL);
+	cr_expect_str_eq(err.text, "--kernel has an empty value; it takes FILE");
+}
+
+Test(cli, the_result_owns_its_strings)
+{
+	char program[] = "minivm", kernel[] = "--kernel=abc", disk[] = "--disk=d,id=x";
+	char *const argv[] = {program, kernel, disk, NULL};
+	struct cli_result r;
+	struct err err;
+
+	cr_assert_eq(cli_parse(3, argv, &r, &err), 0);
+	memset(kernel, 'z', sizeof(kernel) - 1);
+	memset(disk, 'z', sizeof(disk) - 1);
+	cr_expect_str_eq(r.config.kernel, "abc");
+	cr_expect_str_eq(r.config.disk[0].path, "d");
+	cr_expect_str_eq(r.config.disk[0].id, "x");
+	cli_result_free(&r);
+}
+
+Test(cli, control_characters_do_not_reach_the_terminal)
+{
+	char program[] = "minivm", bad[] = "--\x1b[31m\n";
+	char *const argv[] = {program, bad, NULL};
+	struct cli_result r;
+	struct err err;
+
+	cr_expect_eq(cli_parse(2, argv, &r, &err), -EINVAL);
+	cr_expect_null(strpbrk(err.text, "\x1b\n"));
+}
+
+Test(cli, a_huge_word_leaves_room_for_the_message)
+{
+	static char bad[100000] = "--cpus=";
+	char program[] = "minivm";
+	char *const argv[] = {program, bad, NULL};
+	struct cli_result r;
+	struct err err;
+
+	memset(bad + 7, '1', sizeof(bad) - 8);
+	cr_expect_eq(cli_parse(2, argv, &r, &err), -EINVAL);
+	cr_expect_not_null(strstr(err.text, "is not a number from 1 to 32"), "%s", err.text);
+}
+
+/* --- documents --- */
+
+typedef void writer(FILE *out);
+
+static char *written(writer *w)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	cr_assert_not_null(out);
+	w(out);
+	fclose(out);
+	return text;
+}
+
+Test(cli, help_names_every_option_and_fits_a_terminal)
+{
+	char *text = written(cli_print_help), *save;
+	size_t count;
+	const struct cli_option *o = cli_options(&count);
+
+	for (size_t i = 0; i < count; i++) {
+		char name[64];
+
+		snprintf(name, sizeof(name), "  --%s", o[i].name);
+		cr_expect_not_null(strstr(text, name), "%s", name);
+		cr_expect_not_null(strstr(text, o[i].help), "%s", name);
+	}
+	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+		cr_expect_leq(strlen(line), 100, "%s", line);
+	free(text);
+}
+
+Test(cli, version)
+{
+	char *text = written(cli_print_version);
+
+	cr_expect_eq(strncmp(text, "minivm ", 7), 0, "%s", text);
+	free(text);
+}
+
+static void write_man(FILE *out)
+{
+	char *template = read_text("docs/minivm.1.in");
+
+	cli_write_man(template, out);
+	free(template);
+}
+
+static void expect_same(const char *path, writer *w)
+{
+	char *committed = read_text(path), *fresh = written(w);
+
+	cr_expect(strcmp(committed, fresh) == 0, "%s is stale: run `make docs`", path);
+	free(committed);
+	free(fresh);
+}
+
+Test(cli, committed_documents_are_fresh)
+{
+	expect_same("docs/minivm.1", write_man);
+	expect_same("docs/minivm.bash-completion", cli_write_bash_completion);
+}
+
+/* roff's "\\-" back to "-". */
+static void unescape(char *text)
+{
+	char *to = text;
+
+	for (char *from = text; *from != '\0'; from++) {
+		if (from[0] == '\\' && from[1] == '-')
+			from++;
+		*to++ = *from;
+	}
+	*to = '\0';
+}
+
+Test(cli, man_page_has_every_option_key_and_word)
+{
+	char *text = written(write_man);
+	size_t count, words;
+	const struct cli_option *o = cli_options(&count);
+	const struct disk_word *w = config_disk_words(&words);
+
+	unescape(text);
+	cr_expect_null(strchr(text, '@'), "a mark of the template was not replaced");
+	/* The first letter of a help line is a capital there. */
+	for (size_t i = 0; i < count; i++) {
+		cr_expect_not_null(strstr(text, o[i].help + 1), "--%s", o[i].name);
+		cr_expect(o[i].key == NULL || strstr(text, o[i].key) != NULL, "%s", o[i].name);
+	}
+	for (size_t i = 0; i < words; i++)
+		cr_expect_not_null(strstr(text, w[i].help + 1), "%s", w[i].help);
+	free(text);
+}
+
+Test(cli, completion_is_a_script_that_bash_takes)
+{
+	cr_expect_eq(system("bash -n docs/minivm.bash-completion"), 0);
+}
