@@ -60,11 +60,15 @@ static bool reap_all(int64_t until_ms, pid_t command, int *status)
 	}
 }
 
-int end_processes(unsigned int grace, pid_t command, int status)
+int end_processes(unsigned int grace, pid_t command, bool shell, int status)
 {
-	/* An interactive shell ignores SIGTERM, but not the loss of its terminal. */
 	kill(-1, SIGTERM);
-	kill(-1, SIGHUP);
+	/*
+	 * An interactive shell ignores SIGTERM, but not the loss of its terminal. Nobody else gets
+	 * SIGHUP: it would arrive first, and a program that only handles SIGTERM would die of it.
+	 */
+	if (shell && command > 0)
+		kill(command, SIGHUP);
 	kill(-1, SIGCONT);
 	if (reap_all(now_ms() + (int64_t)grace * 1000, command, &status))
 		return status;

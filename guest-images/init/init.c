@@ -244,6 +244,6 @@ int main(int argc, char **argv)
 	start_command(&in);
 	in.dsr_watcher = watch_dsr(in.words.dsr);
 	wait_for_request(&in);
-	in.status = end_processes(in.words.grace, in.command, in.status);
+	in.status = end_processes(in.words.grace, in.command, in.shell, in.status);
 	end_machine(in.request == REQUEST_REBOOT ? END_REBOOT : END_POWER_OFF, final_status(&in));
 }

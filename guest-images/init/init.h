@@ -43,9 +43,9 @@ enum end_way { END_POWER_OFF, END_REBOOT };
 
 /*
  * SIGTERM for all, wait up to @grace seconds, SIGKILL. Returns the wait status of @command if it
- * ended only now, else @status.
+ * ended only now, else @status. @shell: the command is the interactive shell.
  */
-int end_processes(unsigned int grace, pid_t command, int status);
+int end_processes(unsigned int grace, pid_t command, bool shell, int status);
 /* Write back, unmount, and end the machine with @exit_status. Does not return. */
 void end_machine(enum end_way way, int exit_status) __attribute__((noreturn));
 

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # count.sh [-n CPUS] [-m MIB] [-d DISK] [-M MACHINE-OPTIONS] VMLINUX SYSTEM_MAP WORDS...
 # Boot VMLINUX under QEMU's TCG with one virtio-mmio disk whose /sbin/init is tinyinit, and count
-# the kernel's instructions from its entry to init. ROWS= functions are listed.
+# the kernel's instructions from its entry to init. ROWS= functions are listed,
+# and MARKS= steps of the initialisation; SHOW=1 prints the console; UNTIL=exit counts to the end of
+# the machine; STATUS= is the status that ends it in good order.
 set -eu
 
 cpus=1 mib=128 disk= machine=acpi=off
@@ -33,6 +35,12 @@ if [ -z "$disk" ]; then
 		-E assume_storage_prezeroed=1 -d "$work/tree" "$disk" 48M >"$work/mke2fs.log"
 fi
 
+marks=
+if [ -n "${MARKS:-}" ]; then # all of the kernel's initialisation functions
+	awk '$3 == "_sinittext" { on = 1 } $3 == "_einittext" { exit } on && $2 ~ /[tT]/ { print $1 }' \
+		"$map" >"$work/marks"
+	marks=,marks=$work/marks
+fi
 code=0
 timeout "${LIMIT:-120}" qemu-system-x86_64 -M "microvm,$machine" -accel tcg -cpu max \
 	-smp "$cpus" -m "$mib" -nodefaults -no-user-config -no-reboot -display none \
@@ -40,11 +48,12 @@ timeout "${LIMIT:-120}" qemu-system-x86_64 -M "microvm,$machine" -accel tcg -cpu
 	-append "console=ttyS0 root=/dev/vda $*" \
 	-drive "id=disk,file=$disk,format=raw,if=none,snapshot=on" \
 	-device virtio-blk-device,drive=disk -device isa-debug-exit,iobase=0xf4,iosize=1 \
-	-plugin "$work/insncount.so,out=$work/counts" || code=$?
+	-plugin "$work/insncount.so,out=$work/counts$marks${UNTIL:+,until=$UNTIL}" || code=$?
 [ -z "${SHOW:-}" ] || cat "$work/console"
-if [ "$code" != 1 ]; then # isa-debug-exit: 2 * 0 + 1
+if [ "$code" != $((${STATUS:-0} * 2 + 1)) ]; then # what isa-debug-exit makes of it
 	tail -n 20 "$work/console"
 	echo "count.sh: the guest did not reach init (QEMU: $code)" >&2
 	exit 1
 fi
 python3 "$here/insnreport.py" "$work/counts" "$map" "${ROWS:-0}"
+[ -z "${MARKS:-}" ] || python3 "$here/insnmarks.py" "$work/counts.marks" "$map" "$MARKS"
