@@ -197,6 +197,11 @@ static void write_names(unsigned commands, FILE *out)
 	}
 }
 
+/* The commands that complete file names. */
+#define FILE_NAMES                                                                                 \
+	"\t\tcompopt -o filenames\n"                                                               \
+	"\t\tmapfile -t COMPREPLY < <(compgen -f -- \"$cur\")\n"
+
 /* A case for each option with a value: what the value may be. */
 static void write_values(FILE *out)
 {
@@ -210,13 +215,14 @@ static void write_values(FILE *out)
 			continue;
 		fprintf(out, "\t--%s)\n", o->name);
 		if (o->words != NULL)
-			fprintf(out, "\t\tCOMPREPLY=($(compgen -W '%s' -- \"$cur\"))\n", o->words);
+			fprintf(out, "\t\tmapfile -t COMPREPLY < <(compgen -W '%s' -- \"$cur\")\n",
+				o->words);
 		else if (o->file)
-			fputs("\t\tcompopt -o filenames\n"
-			      "\t\tmapfile -t COMPREPLY < <(compgen -f -- \"$cur\")\n",
-			      out);
+			fputs(FILE_NAMES, out);
 		fputs("\t\treturn\n\t\t;;\n", out);
 	}
+	/* "--console file=", see below: "file" is what stands in front of "=" */
+	fputs("\tfile)\n" FILE_NAMES "\t\treturn\n\t\t;;\n", out);
 }
 
 /*
@@ -250,7 +256,7 @@ void cli_write_bash_completion(FILE *out)
 	fputs("'\n"
 	      "\t\t((COMP_CWORD == 1)) && words+=' doctor'\n"
 	      "\tfi\n"
-	      "\tCOMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n"
+	      "\tmapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\")\n"
 	      "}\n"
 	      "\n"
 	      "complete -F _minivm minivm\n",
