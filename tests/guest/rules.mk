@@ -7,7 +7,7 @@
 GUEST := tests/guest
 GUEST_CFLAGS := -std=gnu17 $(WARN) -O2 -g -ffreestanding -fno-stack-protector -fno-pie -mno-red-zone \
 	-mgeneral-regs-only -mcmodel=small -fcf-protection=none -fno-asynchronous-unwind-tables \
-	-fno-strict-aliasing -U_FORTIFY_SOURCE -I$(GUEST)/rt -I$(GUEST)/virtio -Itests/lib
+	-fno-strict-aliasing -U_FORTIFY_SOURCE -I$(GUEST)/rt -I$(GUEST)/virtio -I$(GUEST) -Itests/lib
 GUEST_LDFLAGS := -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,noexecstack -Wl,-T,$(GUEST)/rt/link.ld
 
 GUEST_RT_OBJ := $(patsubst %,$(B)/obj/%.o,$(basename \
@@ -18,7 +18,7 @@ GUEST_ELF := $(GUEST_NAMES:%=$(B)/guest/%.elf)
 SUITE_OBJ := $(patsubst %.c,$(B)/obj/%.o,$(wildcard tests/lib/*.c $(GUEST)/suite*.c))
 
 $(GUEST_OBJ) $(filter $(B)/obj/$(GUEST)/%,$(GUEST_RT_OBJ)): CFLAGS_ALL = $(GUEST_CFLAGS)
-$(SUITE_OBJ): CPPFLAGS += -Itests/lib
+$(SUITE_OBJ): CPPFLAGS += -I$(GUEST) -Itests/lib
 
 $(B)/obj/$(GUEST)/rt/%.o: $(GUEST)/rt/%.S
 	@mkdir -p $(@D)

@@ -1,0 +1,570 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * virtio-blk by an honest driver in ring 3: what every guest needs to be right. Data, framing,
+ * indirect tables, notification suppression both ways, index wrap, reset in mid-flight, two
+ * processors on one queue. Disks and their content: disks.h.
+ */
+#include "apic.h"
+#include "disks.h"
+#include "pattern.h"
+#include "rt.h"
+#include "smp.h"
+#include "time.h"
+#include "trap.h"
+#include "vblk.h"
+
+#define QUEUE	 128
+#define BIG	 (256u * SECTOR)
+#define WAIT_MS	 VBLK_TIMEOUT_MS
+#define VEC_DISK VEC_FIRST_IRQ
+
+static struct vblk blk;
+static uint8_t buf[BIG + 64] __attribute__((aligned(4096)));
+
+#define OPEN(features) EXPECT(vblk_open(&blk, DISK_MAIN, features, QUEUE))
+#define EXPECT_PATTERN(at, seed, sector, count)                                                    \
+	EXPECT_EQ(pattern_check(at, seed, sector, count), count)
+
+static void configuration(void)
+{
+	OPEN(VBLK_F_ALL);
+	EXPECT_EQ(blk.capacity, MAIN_SECTORS);
+	EXPECT(blk.seg_max >= 16);
+	EXPECT(blk.seg_max <= 254); /* header and status need their two places in the queue */
+	EXPECT_EQ(vreg(&blk.dev, VREG_CONFIG + VBLK_C_BLK_SIZE), 512);
+}
+
+static void read_one(void)
+{
+	OPEN(VBLK_F_ALL);
+	for (unsigned s = 0; s < 16; s++) {
+		memset(buf, 0, SECTOR + 8);
+		EXPECT_EQ(vblk_io(&blk, VBLK_T_IN, s * 61, buf, SECTOR), VBLK_S_OK);
+		EXPECT_PATTERN(buf, MAIN_SEED, s * 61, 1);
+		EXPECT_EQ(buf[SECTOR], 0); /* and no byte more */
+	}
+}
+
+static void read_big(void)
+{
+	OPEN(VBLK_F_ALL);
+	for (unsigned s = 0; s < MAIN_WRITTEN; s += 256) {
+		memset(buf, 0, BIG);
+		EXPECT_EQ(vblk_io(&blk, VBLK_T_IN, s, buf, BIG), VBLK_S_OK);
+		EXPECT_PATTERN(buf, MAIN_SEED, s, 256);
+	}
+}
+
+static void read_last_sector(void)
+{
+	OPEN(VBLK_F_ALL);
+	EXPECT_EQ(vblk_io(&blk, VBLK_T_IN, MAIN_SECTORS - 1, buf, SECTOR), VBLK_S_OK);
+	EXPECT_PATTERN(buf, MAIN_SEED, MAIN_SECTORS - 1, 1);
+}
+
+/* The host compares this range when we are done. */
+static void write_range(void)
+{
+	OPEN(VBLK_F_ALL);
+	for (unsigned s = MAIN_WRITTEN; s < MAIN_WRITTEN + WRITTEN_COUNT; s += 256) {
+		pattern_fill(buf, WRITTEN_SEED, s, 256);
+		EXPECT_EQ(vblk_io(&blk, VBLK_T_OUT, s, buf, BIG), VBLK_S_OK);
+	}
+	EXPECT_EQ(vblk_io(&blk, VBLK_T_FLUSH, 0, NULL, 0), VBLK_S_OK);
+	for (unsigned s = MAIN_WRITTEN; s < MAIN_WRITTEN + WRITTEN_COUNT; s += 256) {
+		memset(buf, 0, BIG);
+		EXPECT_EQ(vblk_io(&blk, VBLK_T_IN, s, buf, BIG), VBLK_S_OK);
+		EXPECT_PATTERN(buf, WRITTEN_SEED, s, 256);
+	}
+}
+
+/* Used length: what the device wrote, the status byte included (§2.7.8.2). */
+static void used_lengths(void)
+{
+	struct vblk_req *r = vblk_req_alloc();
+	struct vseg data = {(uint64_t)buf, 8 * SECTOR, false};
+
+	OPEN(VBLK_F_ALL);
+	vblk_prepare(r, VBLK_T_IN, 0, &data, 1);
+	EXPECT_EQ(vblk_submit_wait(&blk, r, 3), VBLK_S_OK);
+	EXPECT_EQ(r->used_len, 8 * SECTOR + 1);
+	vblk_prepare(r, VBLK_T_OUT, MAIN_SCRATCH, &data, 1);
+	EXPECT_EQ(vblk_submit_wait(&blk, r, 3), VBLK_S_OK);
+	EXPECT_EQ(r->used_len, 1);
+}
+
+static void flush(void)
+{
+	OPEN(VBLK_F_ALL);
+	EXPECT(blk.offered & VBLK_F_FLUSH);
+	for (unsigned i = 0; i < 5; i++)
+		EXPECT_EQ(vblk_io(&blk, VBLK_T_FLUSH, 0, NULL, 0), VBLK_S_OK);
+}
+
+static void get_id(void)
+{
+	static const char want[20] = DISK_ID;
+
+	OPEN(VBLK_F_ALL);
+	memset(buf, 0xff, 32);
+	EXPECT_EQ(vblk_io(&blk, VBLK_T_GET_ID, 0, buf, 20), VBLK_S_OK);
+	EXPECT_EQ(memcmp(buf, want, strlen(want) + 1), 0);
+	EXPECT_EQ(buf[20], 0xff);
+}
+
+/* Segments of odd sizes at odd addresses: only their sum is a multiple of the sector. */
+static unsigned odd_segments(struct vseg *seg, uint32_t total)
+{
+	static const uint16_t sizes[] = {1, 511, 3, 1000, 9, 512, 77, 2048};
+	uint64_t at = (uint64_t)buf + 1;
+	unsigned n = 0;
+
+	while (total) {
+		uint32_t len = sizes[n % ARRAY_SIZE(sizes)];
+
+		if (len > total)
+			len = total;
+		seg[n++] = (struct vseg){at, len, false};
+		at += len;
+		total -= len;
+	}
+	return n;
+}
+
+static void multi_segment(void)
+{
+	struct vblk_req *r = vblk_req_alloc();
+	struct vseg seg[32];
+	unsigned n = odd_segments(seg, 24 * SECTOR);
+
+	OPEN(VBLK_F_ALL);
+	EXPECT(n <= blk.seg_max);
+	pattern_fill(buf + 1, 7, MAIN_SCRATCH, 24);
+	vblk_prepare(r, VBLK_T_OUT, MAIN_SCRATCH, seg, n);
+	EXPECT_EQ(vblk_submit_wait(&blk, r, n + 2), VBLK_S_OK);
+	memset(buf, 0, 26 * SECTOR);
+	vblk_prepare(r, VBLK_T_IN, MAIN_SCRATCH, seg, n);
+	EXPECT_EQ(vblk_submit_wait(&blk, r, n + 2), VBLK_S_OK);
+	EXPECT_PATTERN(buf + 1, 7, MAIN_SCRATCH, 24);
+	EXPECT_EQ(buf[0] | buf[24 * SECTOR + 1], 0);
+}
+
+static void seg_max_segments(void)
+{
+	struct vblk_req *r = vblk_req_alloc();
+	struct vseg seg[VBLK_SEGS_MAX - 2];
+	unsigned n;
+
+	OPEN(VBLK_F_ALL);
+	n = blk.seg_max < QUEUE - 2 ? blk.seg_max : QUEUE - 2;
+	for (unsigned i = 0; i < n; i++)
+		seg[i] = (struct vseg){(uint64_t)buf + (n - 1 - i) * SECTOR, SECTOR, false};
+	vblk_prepare(r, VBLK_T_IN, 5, seg, n);
+	EXPECT_EQ(vblk_submit_wait(&blk, r, n + 2), VBLK_S_OK);
+	for (unsigned i = 0; i < n; i++)
+		EXPECT_PATTERN(buf + (n - 1 - i) * SECTOR, MAIN_SEED, 5 + i, 1);
+}
+
+/* --- indirect tables --- */
+
+static void indirect(void)
+{
+	struct vblk_req *r = vblk_req_alloc();
+	struct vseg seg[VBLK_SEGS_MAX - 2];
+	unsigned n;
+
+	OPEN(VBLK_F_ALL);
+	n = blk.seg_max < ARRAY_SIZE(seg) ? blk.seg_max : ARRAY_SIZE(seg);
+	r->table = dma_alloc(16 * VBLK_SEGS_MAX, 16);
+	for (unsigned i = 0; i < n; i++)
+		seg[i] = (struct vseg){(uint64_t)buf + i * SECTOR, SECTOR, false};
+	for (unsigned k = 1; k <= n; k += 21) {
+		memset(buf, 0, BIG);
+		vblk_prepare(r, VBLK_T_IN, k, seg, k);
+		EXPECT_EQ(vblk_submit_wait(&blk, r, k + 2), VBLK_S_OK);
+		EXPECT_EQ(r->used_len, k * SECTOR + 1);
+		EXPECT_PATTERN(buf, MAIN_SEED, k, k);
+	}
+}
+
+/* A queue that holds one descriptor only, by indirect tables. */
+static void indirect_small_queue(void)
+{
+	struct vblk_req *r = vblk_req_alloc();
+	struct vseg data = {(uint64_t)buf, SECTOR, false};
+
+	EXPECT(vblk_open(&blk, DISK_MAIN, VBLK_F_ALL, 1));
+	r->table = dma_alloc(16 * 3, 16);
+	for (unsigned i = 0; i < 20; i++) {
+		vblk_prepare(r, VBLK_T_IN, i, &data, 1);
+		EXPECT_EQ(vblk_submit_wait(&blk, r, 3), VBLK_S_OK);
+		EXPECT_PATTERN(buf, MAIN_SEED, i, 1);
+	}
+}
+
+/* --- many requests at once --- */
+
+#define MANY (QUEUE / 4)
+
+static struct vblk_req *requests[QUEUE];
+
+static void alloc_requests(unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		requests[i] = vblk_req_alloc();
+}
+
+/* Offers a one-sector read for each request. */
+static bool offer_reads(unsigned n, uint64_t sector)
+{
+	for (unsigned i = 0; i < n; i++) {
+		struct vseg data = {(uint64_t)buf + i * SECTOR, SECTOR, false};
+
+		vblk_prepare(requests[i], VBLK_T_IN, sector + i, &data, 1);
+		if (!vblk_offer(&blk, requests[i], 3))
+			return false;
+	}
+	return true;
+}
+
+/* Takes n answers, in any order; frees their descriptors. */
+static bool collect(unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		uint32_t id, len;
+
+		if (!vring_take_wait(&blk.q, WAIT_MS, &id, &len))
+			return false;
+		vring_free(&blk.q, (uint16_t)id);
+	}
+	return true;
+}
+
+static void batch(void)
+{
+	OPEN(VBLK_F_ALL);
+	alloc_requests(MANY);
+	for (unsigned round = 0; round < 10; round++) {
+		memset(buf, 0, MANY * SECTOR);
+		EXPECT(offer_reads(MANY, 10 * round));
+		vring_kick(&blk.q);
+		EXPECT(collect(MANY));
+		for (unsigned i = 0; i < MANY; i++)
+			EXPECT_EQ(requests[i]->status, VBLK_S_OK);
+		EXPECT_PATTERN(buf, MAIN_SEED, 10 * round, MANY);
+	}
+	EXPECT_EQ(blk.q.free_count, QUEUE);
+}
+
+/* 16-bit indices run over twice. An unsupported type costs no I/O. */
+static void index_wrap(void)
+{
+	const unsigned n = QUEUE / 2;
+	unsigned done = 0;
+
+	OPEN(VBLK_F_ALL);
+	alloc_requests(n);
+	while (done < 2 * 65536 + 500) {
+		for (unsigned i = 0; i < n; i++) {
+			vblk_prepare(requests[i], 0x7777, 0, NULL, 0);
+			EXPECT(vblk_offer(&blk, requests[i], 2));
+		}
+		vring_kick(&blk.q);
+		EXPECT(collect(n));
+		for (unsigned i = 0; i < n; i++)
+			EXPECT_EQ(requests[i]->status, VBLK_S_UNSUPP);
+		done += n;
+	}
+	EXPECT_EQ(vblk_io(&blk, VBLK_T_IN, 3, buf, SECTOR), VBLK_S_OK);
+	EXPECT_PATTERN(buf, MAIN_SEED, 3, 1);
+}
+
+/* --- notifications --- */
+
+static bool interrupt_pending(void)
+{
+	delay_us(300);
+	return vreg(&blk.dev, VREG_INTERRUPT_STATUS) & 1;
+}
+
+static void no_interrupt_flag(void)
+{
+	OPEN(VBLK_F_ALL & ~VF_EVENT_IDX);
+	blk.q.avail->flags = VRING_NO_INTERRUPT;
+	EXPECT_EQ(vblk_io(&blk, VBLK_T_IN, 0, buf, SECTOR), VBLK_S_OK);
+	EXPECT(!interrupt_pending());
+	blk.q.avail->flags = 0;
+	EXPECT_EQ(vblk_io(&blk, VBLK_T_IN, 0, buf, SECTOR), VBLK_S_OK);
+	EXPECT(interrupt_pending());
+}
+
+/*
+ * used_event (§2.7.7.2): an interrupt when this entry is used, and at no other. The very first
+ * answer may interrupt in any case: the device has nothing to compare with yet.
+ */
+static void event_idx_interrupts(void)
+{
+	OPEN(VBLK_F_ALL);
+	EXPECT(blk.dev.features & VF_EVENT_IDX);
+	*vring_used_event(&blk.q) = 4;
+	for (unsigned i = 0; i < 10; i++) {
+		EXPECT_EQ(vblk_io(&blk, VBLK_T_IN, i, buf, SECTOR), VBLK_S_OK);
+		EXPECT_EQ(interrupt_pending() && i > 0, i == 4);
+		vreg_set(&blk.dev, VREG_INTERRUPT_ACK, 1);
+	}
+	/* NO_INTERRUPT means nothing once EVENT_IDX is there */
+	blk.q.avail->flags = VRING_NO_INTERRUPT;
+	*vring_used_event(&blk.q) = blk.q.used_seen;
+	EXPECT_EQ(vblk_io(&blk, VBLK_T_IN, 0, buf, SECTOR), VBLK_S_OK);
+	EXPECT(interrupt_pending());
+}
+
+/* A batch that runs over used_event interrupts as well. */
+static void event_idx_batch(void)
+{
+	OPEN(VBLK_F_ALL);
+	alloc_requests(MANY);
+	*vring_used_event(&blk.q) = MANY / 2;
+	EXPECT(offer_reads(MANY, 0));
+	vring_kick(&blk.q);
+	EXPECT(collect(MANY));
+	EXPECT(interrupt_pending());
+	vreg_set(&blk.dev, VREG_INTERRUPT_ACK, 1);
+	EXPECT(offer_reads(MANY, 0)); /* used_event lies behind now */
+	vring_kick(&blk.q);
+	EXPECT(collect(MANY));
+	EXPECT(!interrupt_pending());
+}
+
+/* The device asks for a kick before it goes idle: none is lost however the two interleave. */
+static void no_lost_kick(void)
+{
+	OPEN(VBLK_F_ALL);
+	alloc_requests(1);
+	for (unsigned i = 0; i < 1000; i++) {
+		vblk_prepare(requests[0], 0x7777, 0, NULL, 0);
+		EXPECT(vblk_offer(&blk, requests[0], 2));
+		vring_kick(&blk.q);
+		EXPECT(collect(1));
+	}
+	EXPECT(blk.q.kicks <= 1001);
+	print("# blk: %lu kicks for 1000 requests, one at a time\n", blk.q.kicks);
+}
+
+static void superfluous_kicks(void)
+{
+	OPEN(VBLK_F_ALL);
+	for (unsigned i = 0; i < 500; i++)
+		vring_kick_always(&blk.q);
+	EXPECT_EQ(vblk_io(&blk, VBLK_T_IN, 0, buf, SECTOR), VBLK_S_OK);
+	EXPECT_EQ(blk.q.used_seen, 1);
+}
+
+/* --- reset --- */
+
+/* After Status reads 0 the device touches neither rings nor buffers (§2.4.1). */
+static void reset_in_flight(void)
+{
+	OPEN(VBLK_F_ALL);
+	alloc_requests(MANY);
+	for (unsigned round = 0; round < 30; round++) {
+		uint16_t used;
+
+		EXPECT(offer_reads(MANY, MAIN_SCRATCH));
+		vring_kick_always(&blk.q);
+		delay_us(round * 20);
+		EXPECT(vdev_reset(&blk.dev));
+		used = blk.q.used->idx;
+		memset(buf, 0x55, MANY * SECTOR);
+		delay_us(2000);
+		EXPECT_EQ(blk.q.used->idx, used);
+		for (unsigned i = 0; i < MANY * SECTOR; i++)
+			EXPECT_EQ(buf[i], 0x55);
+		blk.dev.features = VBLK_F_ALL;
+		EXPECT(vblk_alive(&blk));
+		EXPECT(vblk_restart(&blk));
+	}
+}
+
+/* --- the overlay --- */
+
+static void overlay(void)
+{
+	EXPECT(vblk_open(&blk, DISK_OVERLAY, VBLK_F_ALL, QUEUE));
+	EXPECT_EQ(blk.capacity, OVERLAY_SECTORS);
+	EXPECT_EQ(vblk_io(&blk, VBLK_T_IN, 0, buf, BIG), VBLK_S_OK);
+	EXPECT_PATTERN(buf, OVERLAY_SEED, 0, OVERLAY_SECTORS);
+	for (unsigned s = 1; s < OVERLAY_SECTORS; s += 7) {
+		pattern_fill(buf, OVERLAY_WRITTEN_SEED, s, 1);
+		EXPECT_EQ(vblk_io(&blk, VBLK_T_OUT, s, buf, SECTOR), VBLK_S_OK);
+	}
+	EXPECT_EQ(vblk_io(&blk, VBLK_T_FLUSH, 0, NULL, 0), VBLK_S_OK);
+	EXPECT_EQ(vblk_io(&blk, VBLK_T_IN, 0, buf, BIG), VBLK_S_OK);
+	for (unsigned s = 0; s < OVERLAY_SECTORS; s++)
+		EXPECT_PATTERN(buf + s * SECTOR, s % 7 == 1 ? OVERLAY_WRITTEN_SEED : OVERLAY_SEED,
+			       s, 1);
+}
+
+/* --- interrupts, and two processors on one queue --- */
+
+static volatile unsigned irqs;
+
+static bool disk_irq(struct trap_frame *frame)
+{
+	(void)frame;
+	vreg_set(&blk.dev, VREG_INTERRUPT_ACK, vreg(&blk.dev, VREG_INTERRUPT_STATUS));
+	irqs++;
+	lapic_eoi();
+	return true;
+}
+
+static void irq_begin(void)
+{
+	irqs = 0;
+	trap_handle(VEC_DISK, disk_irq);
+	ioapic_route(blk.dev.gsi, VEC_DISK, lapic_id(), 0);
+}
+
+/* The way of every ordinary driver: sleep until the interrupt, with EVENT_IDX re-armed each time.
+ */
+static void interrupt_driven(void)
+{
+	struct vblk_req *r = vblk_req_alloc();
+	struct vseg data = {(uint64_t)buf, SECTOR, false};
+	uint32_t id, len;
+
+	OPEN(VBLK_F_ALL);
+	irq_begin();
+	for (unsigned i = 0; i < 50; i++) {
+		uint64_t end = deadline_ms(WAIT_MS);
+
+		*vring_used_event(&blk.q) = blk.q.used_seen;
+		vblk_prepare(r, VBLK_T_IN, i, &data, 1);
+		EXPECT(vblk_offer(&blk, r, 3));
+		vring_kick(&blk.q);
+		while (!vring_take(&blk.q, &id, &len)) {
+			irq_enable();
+			EXPECT(!expired(end));
+			irq_disable();
+		}
+		vring_free(&blk.q, (uint16_t)id);
+		EXPECT_EQ(r->status, VBLK_S_OK);
+	}
+	irq_enable();
+	delay_us(300);
+	irq_disable();
+	ioapic_mask(blk.dev.gsi);
+	EXPECT_EQ(irqs, 50);
+}
+
+#define SHARE 400
+
+static struct {
+	struct spinlock lock;
+	struct smp_barrier start;
+	uint8_t data[2][SECTOR];
+	volatile unsigned done[2];
+	volatile bool bad;
+} shared;
+
+/* Takes one answer under the lock, whoever's it is. */
+static void reap_shared(void)
+{
+	uint32_t id, len;
+
+	spin_lock(&shared.lock);
+	if (vring_take(&blk.q, &id, &len))
+		vring_free(&blk.q, (uint16_t)id);
+	spin_unlock(&shared.lock);
+}
+
+static long share_queue(void *arg)
+{
+	unsigned me = (unsigned)(uint64_t)arg;
+	struct vblk_req *r = requests[me];
+	struct vseg data = {(uint64_t)shared.data[me], SECTOR, false};
+
+	smp_barrier_wait(&shared.start, 2, WAIT_MS);
+	for (unsigned i = 0; i < SHARE && !shared.bad; i++) {
+		uint64_t end = deadline_ms(WAIT_MS), sector = (me * 400 + i) % MAIN_WRITTEN;
+
+		vblk_prepare(r, VBLK_T_IN, sector, &data, 1);
+		spin_lock(&shared.lock);
+		if (!vblk_offer(&blk, r, 3))
+			shared.bad = true;
+		*vring_used_event(&blk.q) = blk.q.used_seen;
+		vring_kick(&blk.q);
+		spin_unlock(&shared.lock);
+		while (r->status == VBLK_S_UNTOUCHED && !expired(end))
+			reap_shared();
+		if (r->status != VBLK_S_OK ||
+		    pattern_check(shared.data[me], MAIN_SEED, sector, 1) != 1)
+			shared.bad = true;
+		shared.done[me]++;
+	}
+	return 0;
+}
+
+static void share_queue_cpu1(void *arg)
+{
+	run_user(share_queue, arg);
+}
+
+/* Processor 1 polls, processor 0 takes the interrupts on top. */
+static void two_processors(void)
+{
+	uint64_t end;
+
+	if (cmdline_number("cpus", 1) < 2)
+		SKIP("one processor");
+	EXPECT(smp_start_all(2) == 2);
+	OPEN(VBLK_F_ALL);
+	alloc_requests(2);
+	irq_begin();
+	irq_enable();
+	smp_run(1, share_queue_cpu1, (void *)1);
+	run_user(share_queue, (void *)0);
+	EXPECT(smp_wait(1, 10000));
+	irq_disable();
+	ioapic_mask(blk.dev.gsi);
+	EXPECT(!shared.bad);
+	EXPECT_EQ(shared.done[0], SHARE);
+	EXPECT_EQ(shared.done[1], SHARE);
+	end = deadline_ms(WAIT_MS);
+	while (blk.q.free_count < QUEUE && !expired(end))
+		reap_shared();
+	EXPECT_EQ(blk.q.free_count, QUEUE);
+	EXPECT(irqs > 0);
+	print("# blk: %u interrupts for %u requests of two processors\n", irqs, 2 * SHARE);
+}
+
+static const struct test_case cases[] = {
+    {"configuration", configuration, 3},
+    {"read_one", read_one, 3},
+    {"read_big", read_big, 3},
+    {"read_last_sector", read_last_sector, 3},
+    {"write_range", write_range, 3},
+    {"used_lengths", used_lengths, 3},
+    {"flush", flush, 3},
+    {"get_id", get_id, 3},
+    {"multi_segment", multi_segment, 3},
+    {"seg_max_segments", seg_max_segments, 3},
+    {"indirect", indirect, 3},
+    {"indirect_small_queue", indirect_small_queue, 3},
+    {"batch", batch, 3},
+    {"index_wrap", index_wrap, 3},
+    {"no_interrupt_flag", no_interrupt_flag, 3},
+    {"event_idx_interrupts", event_idx_interrupts, 3},
+    {"event_idx_batch", event_idx_batch, 3},
+    {"no_lost_kick", no_lost_kick, 3},
+    {"superfluous_kicks", superfluous_kicks, 3},
+    {"reset_in_flight", reset_in_flight, 3},
+    {"overlay", overlay, 3},
+    {"interrupt_driven", interrupt_driven, 0},
+    {"two_processors", two_processors, 0},
+};
+
+int payload_main(void)
+{
+	return run_cases("blk", cases, ARRAY_SIZE(cases));
+}
