@@ -105,7 +105,8 @@ int guest_mem_read(const struct guest_mem *mem, gpa_t gpa, void *dst, size_t len
 
 	if (!src)
 		return -EFAULT;
-	memcpy(dst, src, len);
+	if (len) /* no bytes may come with no pointer */
+		memcpy(dst, src, len);
 	/*
 	 * The guest may change src at any time. Without this the compiler could, once inlined, read
 	 * src again in place of the caller's copy, and a check would no longer hold.
@@ -120,7 +121,8 @@ int guest_mem_write(const struct guest_mem *mem, gpa_t gpa, const void *src, siz
 
 	if (!dst)
 		return -EFAULT;
-	memcpy(dst, src, len);
+	if (len)
+		memcpy(dst, src, len);
 	return 0;
 }
 

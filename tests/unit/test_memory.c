@@ -121,6 +121,8 @@ Test(memory, copies_do_all_or_nothing)
 	cr_assert_eq(guest_mem_read(&mem, GPA(0x2ffc), buf, 4), 0);
 	cr_assert_eq(buf[3], 4);
 
+	cr_assert_eq(guest_mem_write(&mem, GPA(0x2ffc), NULL, 0), 0);
+	cr_assert_eq(guest_mem_read(&mem, GPA(0x2ffc), NULL, 0), 0);
 	cr_assert_eq(guest_mem_zero(&mem, GPA(0x2ffc), 5), -EFAULT);
 	cr_assert_eq(low_bytes[0x1fff], 4);
 	cr_assert_eq(guest_mem_zero(&mem, GPA(0x2ffd), 3), 0);
