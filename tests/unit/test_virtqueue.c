@@ -38,7 +38,7 @@ static void teardown(void)
 	ring_fini(&ring);
 }
 
-TestSuite(virtqueue, .init = setup, .fini = teardown);
+#define RingTest(name, ...) Test(virtqueue, name, .init = setup, .fini = teardown, ##__VA_ARGS__)
 
 static void expect_used(uint32_t id, uint32_t len)
 {
@@ -63,7 +63,7 @@ static void expect_malformed(uint16_t head)
 
 /* --- layout --- */
 
-Test(virtqueue, layout_is_checked)
+RingTest(layout_is_checked)
 {
 	const struct vq_layout good = ring_layout(&ring);
 	const struct {
@@ -93,7 +93,7 @@ Test(virtqueue, layout_is_checked)
 	}
 }
 
-Test(virtqueue, parts_may_end_with_memory)
+RingTest(parts_may_end_with_memory)
 {
 	struct vq_layout l = ring_layout(&ring);
 
@@ -106,14 +106,14 @@ Test(virtqueue, parts_may_end_with_memory)
 
 /* --- honest chains --- */
 
-Test(virtqueue, empty)
+RingTest(empty)
 {
 	cr_expect_eq(vq_pop(&vq, &chain), 0);
 	cr_expect_eq(ring_used_idx(&ring), 0);
 	cr_expect(!vq_should_signal(&vq));
 }
 
-Test(virtqueue, chain_of_three)
+RingTest(chain_of_three)
 {
 	ring_set(&ring, 5, RING_BUFFERS, 16, D_NEXT, 2);
 	ring_set(&ring, 2, RING_BUFFERS + 0x1000, 512, D_NEXT | D_WRITE, 7);
@@ -136,7 +136,7 @@ Test(virtqueue, chain_of_three)
 	expect_used(5, 513);
 }
 
-Test(virtqueue, written_length_is_clamped)
+RingTest(written_length_is_clamped)
 {
 	ring_set(&ring, 0, RING_BUFFERS, 16, D_WRITE, 0);
 	ring_offer(&ring, 0);
@@ -145,7 +145,7 @@ Test(virtqueue, written_length_is_clamped)
 	expect_used(0, 16);
 }
 
-Test(virtqueue, completions_in_any_order)
+RingTest(completions_in_any_order)
 {
 	struct vq_chain second;
 
@@ -161,7 +161,7 @@ Test(virtqueue, completions_in_any_order)
 	expect_used(0, 16);
 }
 
-Test(virtqueue, zero_length_buffers)
+RingTest(zero_length_buffers)
 {
 	ring_set(&ring, 0, RING_BUFFERS, 0, D_NEXT, 1);
 	ring_set(&ring, 1, RING_BUFFERS, 0, D_WRITE, 0);
@@ -173,7 +173,7 @@ Test(virtqueue, zero_length_buffers)
 	expect_used(0, 0);
 }
 
-Test(virtqueue, whole_ring_in_one_chain)
+RingTest(whole_ring_in_one_chain)
 {
 	for (unsigned i = 0; i < 8; i++)
 		ring_set(&ring, i, RING_BUFFERS + i * 64, 64, i < 7 ? D_NEXT : 0,
@@ -193,7 +193,7 @@ static void indirect_table_of(unsigned n, uint64_t gpa)
 			     (uint16_t)(i + 1));
 }
 
-Test(virtqueue, indirect)
+RingTest(indirect)
 {
 	indirect_table_of(3, RING_TABLES);
 	ring_set(&ring, 4, RING_TABLES, 48, D_INDIRECT, 0);
@@ -204,7 +204,7 @@ Test(virtqueue, indirect)
 	cr_expect_eq(chain.n_writable, 1);
 }
 
-Test(virtqueue, indirect_write_flag_is_ignored)
+RingTest(indirect_write_flag_is_ignored)
 {
 	indirect_table_of(1, RING_TABLES);
 	ring_set(&ring, 0, RING_TABLES, 16, D_INDIRECT | D_WRITE, 0);
@@ -213,7 +213,7 @@ Test(virtqueue, indirect_write_flag_is_ignored)
 	cr_expect_eq(chain.n_writable, 1);
 }
 
-Test(virtqueue, indirect_behind_direct)
+RingTest(indirect_behind_direct)
 {
 	indirect_table_of(2, RING_TABLES);
 	ring_set(&ring, 0, RING_BUFFERS + 0x8000, 16, D_NEXT, 1);
@@ -224,7 +224,7 @@ Test(virtqueue, indirect_behind_direct)
 	cr_expect_eq(chain.n_writable, 1);
 }
 
-Test(virtqueue, indirect_table_anywhere)
+RingTest(indirect_table_anywhere)
 {
 	indirect_table_of(2, RING_TABLES + 3);
 	ring_set(&ring, 0, RING_TABLES + 3, 32, D_INDIRECT, 0);
@@ -233,7 +233,7 @@ Test(virtqueue, indirect_table_anywhere)
 	cr_expect_eq(chain.n_readable, 1);
 }
 
-Test(virtqueue, indirect_longer_than_the_queue)
+RingTest(indirect_longer_than_the_queue)
 {
 	indirect_table_of(VQ_SIZE_MAX, RING_TABLES);
 	ring_set(&ring, 0, RING_TABLES, VQ_SIZE_MAX * 16, D_INDIRECT, 0);
@@ -248,7 +248,7 @@ Test(virtqueue, indirect_longer_than_the_queue)
 	expect_malformed(1);
 }
 
-Test(virtqueue, indirect_malformed)
+RingTest(indirect_malformed)
 {
 	indirect_table_of(2, RING_TABLES);
 
@@ -274,7 +274,7 @@ Test(virtqueue, indirect_malformed)
 	expect_malformed(0);
 }
 
-Test(virtqueue, indirect_not_negotiated)
+RingTest(indirect_not_negotiated)
 {
 	struct vq_layout l = ring_layout(&ring);
 
@@ -286,7 +286,7 @@ Test(virtqueue, indirect_not_negotiated)
 
 /* --- malformed chains --- */
 
-Test(virtqueue, malformed)
+RingTest(malformed)
 {
 	ring_set(&ring, 0, RING_BUFFERS, 16, D_NEXT, 8); /* next out of range */
 	expect_malformed(0);
@@ -313,7 +313,7 @@ Test(virtqueue, malformed)
 	expect_malformed(0);
 }
 
-Test(virtqueue, total_length_is_bounded)
+RingTest(total_length_is_bounded)
 {
 	const uint64_t big = 3ull << 30;
 	struct guest_region *r = &ring.mem.region[1];
@@ -337,7 +337,7 @@ Test(virtqueue, total_length_is_bounded)
 	munmap(r->host, big);
 }
 
-Test(virtqueue, malformed_does_not_hide_the_next)
+RingTest(malformed_does_not_hide_the_next)
 {
 	ring_set(&ring, 0, RING_RAM, 16, 0, 0);
 	ring_set(&ring, 1, RING_BUFFERS, 16, 0, 0);
@@ -363,13 +363,13 @@ static void expect_broken(void)
 	cr_expect(!vq.broken);
 }
 
-Test(virtqueue, available_index_too_far)
+RingTest(available_index_too_far)
 {
 	*ring_u16(&ring, RING_AVAIL + 2) = 9;
 	expect_broken();
 }
 
-Test(virtqueue, available_index_backwards)
+RingTest(available_index_backwards)
 {
 	ring_set(&ring, 0, RING_BUFFERS, 16, 0, 0);
 	ring_offer(&ring, 0);
@@ -378,13 +378,13 @@ Test(virtqueue, available_index_backwards)
 	expect_broken();
 }
 
-Test(virtqueue, head_out_of_range)
+RingTest(head_out_of_range)
 {
 	ring_offer(&ring, 8);
 	expect_broken();
 }
 
-Test(virtqueue, never_more_out_than_the_ring_holds)
+RingTest(never_more_out_than_the_ring_holds)
 {
 	for (uint16_t i = 0; i < 8; i++) {
 		ring_set(&ring, i, RING_BUFFERS, 16, D_WRITE, 0);
@@ -395,7 +395,7 @@ Test(virtqueue, never_more_out_than_the_ring_holds)
 	expect_broken();
 }
 
-Test(virtqueue, a_flood_of_malformed_chains_is_bounded)
+RingTest(a_flood_of_malformed_chains_is_bounded)
 {
 	ring_set(&ring, 0, RING_RAM, 16, 0, 0);
 	for (unsigned i = 0; i < 8; i++)
@@ -405,7 +405,7 @@ Test(virtqueue, a_flood_of_malformed_chains_is_bounded)
 	cr_expect(!vq_enable_notify(&vq));
 }
 
-Test(virtqueue, push_to_a_stopped_queue)
+RingTest(push_to_a_stopped_queue)
 {
 	ring_set(&ring, 0, RING_BUFFERS, 16, D_WRITE, 0);
 	ring_offer(&ring, 0);
@@ -429,7 +429,7 @@ static void one_round(void)
 	expect_used(0, 4);
 }
 
-Test(virtqueue, signal_flag)
+RingTest(signal_flag)
 {
 	one_round();
 	cr_expect(vq_should_signal(&vq));
@@ -443,7 +443,7 @@ Test(virtqueue, signal_flag)
 	cr_expect(vq_should_signal(&vq));
 }
 
-Test(virtqueue, notify_flag)
+RingTest(notify_flag)
 {
 	vq_disable_notify(&vq);
 	cr_expect_eq(ring_used_flags(&ring), 1);
@@ -455,7 +455,7 @@ Test(virtqueue, notify_flag)
 	cr_expect(vq_enable_notify(&vq), "it came while notifications were off");
 }
 
-Test(virtqueue, signal_event_idx)
+RingTest(signal_event_idx)
 {
 	struct vq_layout l = ring_layout(&ring);
 
@@ -479,7 +479,7 @@ Test(virtqueue, signal_event_idx)
 	cr_expect(vq_should_signal(&vq));
 }
 
-Test(virtqueue, notify_event_idx)
+RingTest(notify_event_idx)
 {
 	struct vq_layout l = ring_layout(&ring);
 
@@ -495,7 +495,7 @@ Test(virtqueue, notify_event_idx)
 }
 
 /* Indices of 16 bits go round; positions in the ring and events stay right. */
-Test(virtqueue, indices_wrap)
+RingTest(indices_wrap)
 {
 	for (int event_idx = 0; event_idx < 2; event_idx++) {
 		unsigned signals = 0;
@@ -515,7 +515,7 @@ Test(virtqueue, indices_wrap)
 }
 
 /* 2^16 completions without a question in between: the answer must still be "yes". */
-Test(virtqueue, signal_after_a_whole_turn)
+RingTest(signal_after_a_whole_turn)
 {
 	struct vq_layout l = ring_layout(&ring);
 
@@ -615,12 +615,12 @@ static void duel(bool event_idx)
 	close(d.call);
 }
 
-Test(virtqueue, no_lost_wakeup_flags, .timeout = 60)
+RingTest(no_lost_wakeup_flags, .timeout = 60)
 {
 	duel(false);
 }
 
-Test(virtqueue, no_lost_wakeup_event_idx, .timeout = 60)
+RingTest(no_lost_wakeup_event_idx, .timeout = 60)
 {
 	duel(true);
 }
