@@ -282,7 +282,7 @@ static void offer_one(void)
 
 static void expect_served(void)
 {
-	uint32_t id, len;
+	uint32_t id = 0, len = 0;
 
 	cr_assert(vdriver_used(&drv, &id, &len));
 	cr_expect_eq(len, 64);
@@ -405,7 +405,7 @@ MmioTest(a_queue_that_is_nowhere)
 MmioTest(a_broken_ring_needs_a_reset)
 {
 	vdriver_start(&drv, F_VERSION_1);
-	*ring_u16(&drv.ring, RING_AVAIL + 2) = 1000;
+	__atomic_store_n(ring_u16(&drv.ring, RING_AVAIL + 2), 1000, __ATOMIC_RELEASE);
 	wr(&drv, R_QUEUE_NOTIFY, 0);
 	cr_assert(vdriver_interrupt(&drv, 5000));
 	cr_expect_eq(rd(&drv, R_ISR), 2);

@@ -585,7 +585,7 @@ static void duel(bool event_idx)
 		ring_set(&ring, i, RING_BUFFERS, 16, D_WRITE, 0);
 	pthread_create(&thread, NULL, device_thread, &d);
 	while (got < d.rounds) {
-		uint32_t id, len;
+		uint32_t id = 0, len = 0;
 		unsigned batch = 1 + sent % 5;
 		bool kick;
 
