@@ -321,7 +321,7 @@ static int next_arg(struct args *args, struct arg *arg, struct err *err)
 static int check_args(struct args args, struct cli_result *out, uint32_t *seen, const char **file,
 		      struct err *err)
 {
-	struct arg arg;
+	struct arg arg = {0};
 	int rc;
 
 	while ((rc = next_arg(&args, &arg, err)) > 0) {
@@ -345,7 +345,7 @@ static int check_args(struct args args, struct cli_result *out, uint32_t *seen, 
 /* The second pass: values, on top of what the file said. */
 static int apply_args(struct args args, struct vm_config *config, uint32_t seen, struct err *err)
 {
-	struct arg arg;
+	struct arg arg = {0};
 	int rc;
 
 	for (unsigned i = 0; i < OPTIONS; i++) {

@@ -202,7 +202,7 @@ int config_set_grace(struct vm_config *config, const char *text, const char *dir
 int config_set_memory(struct vm_config *config, const char *text, const char *dir, struct err *err)
 {
 	char quoted[CONFIG_QUOTE_MAX];
-	uint64_t bytes;
+	uint64_t bytes = 0;
 	int rc;
 
 	(void)dir;

@@ -81,7 +81,7 @@ int kvm_node_access(const char *path, struct kvm_node_access *out)
 
 static void forbidden_hint(const char *path, char *buf, size_t size)
 {
-	struct kvm_node_access a;
+	struct kvm_node_access a = {0};
 
 	if (geteuid() == 0) {
 		snprintf(
@@ -164,7 +164,7 @@ int kvm_open(const char *path, int *kvm_fd, struct err *err)
 
 #define CAP(c, m, n, w)                                                                            \
 	{                                                                                          \
-		.cap = c, .min = m, .needed = n, .name = #c, .what_for = w                         \
+		.cap = (c), .min = (m), .needed = (n), .name = #c, .what_for = (w)                 \
 	}
 
 static const struct kvm_cap cap_table[] = {
@@ -406,7 +406,12 @@ int kvm_vcpu_set_cpuid(int vcpu_fd, const struct kvm_cpuid2 *cpuid, struct err *
 
 /* --- vCPU, run time --- */
 
-static int vcpu_ioctl(int vcpu_fd, unsigned long request, const void *arg)
+static int vcpu_get(int vcpu_fd, unsigned long request, void *arg)
+{
+	return ioctl(vcpu_fd, request, arg) < 0 ? -errno : 0;
+}
+
+static int vcpu_set(int vcpu_fd, unsigned long request, const void *arg)
 {
 	return ioctl(vcpu_fd, request, arg) < 0 ? -errno : 0;
 }
@@ -418,32 +423,32 @@ int kvm_vcpu_run(int vcpu_fd)
 
 int kvm_vcpu_get_regs(int vcpu_fd, struct kvm_regs *regs)
 {
-	return vcpu_ioctl(vcpu_fd, KVM_GET_REGS, regs);
+	return vcpu_get(vcpu_fd, KVM_GET_REGS, regs);
 }
 
 int kvm_vcpu_set_regs(int vcpu_fd, const struct kvm_regs *regs)
 {
-	return vcpu_ioctl(vcpu_fd, KVM_SET_REGS, regs);
+	return vcpu_set(vcpu_fd, KVM_SET_REGS, regs);
 }
 
 int kvm_vcpu_get_sregs(int vcpu_fd, struct kvm_sregs *sregs)
 {
-	return vcpu_ioctl(vcpu_fd, KVM_GET_SREGS, sregs);
+	return vcpu_get(vcpu_fd, KVM_GET_SREGS, sregs);
 }
 
 int kvm_vcpu_set_sregs(int vcpu_fd, const struct kvm_sregs *sregs)
 {
-	return vcpu_ioctl(vcpu_fd, KVM_SET_SREGS, sregs);
+	return vcpu_set(vcpu_fd, KVM_SET_SREGS, sregs);
 }
 
 int kvm_vcpu_get_fpu(int vcpu_fd, struct kvm_fpu *fpu)
 {
-	return vcpu_ioctl(vcpu_fd, KVM_GET_FPU, fpu);
+	return vcpu_get(vcpu_fd, KVM_GET_FPU, fpu);
 }
 
 int kvm_vcpu_set_fpu(int vcpu_fd, const struct kvm_fpu *fpu)
 {
-	return vcpu_ioctl(vcpu_fd, KVM_SET_FPU, fpu);
+	return vcpu_set(vcpu_fd, KVM_SET_FPU, fpu);
 }
 
 /* KVM_GET_MSRS and KVM_SET_MSRS return how many they did (api.rst 4.18, 4.19). */
@@ -469,7 +474,7 @@ int kvm_vcpu_set_msrs(int vcpu_fd, const struct kvm_msrs *msrs)
 int kvm_vcpu_get_mp_state(int vcpu_fd, uint32_t *state)
 {
 	struct kvm_mp_state mp;
-	int rc = vcpu_ioctl(vcpu_fd, KVM_GET_MP_STATE, &mp);
+	int rc = vcpu_get(vcpu_fd, KVM_GET_MP_STATE, &mp);
 
 	if (rc == 0)
 		*state = mp.mp_state;
@@ -480,30 +485,30 @@ int kvm_vcpu_set_mp_state(int vcpu_fd, uint32_t state)
 {
 	struct kvm_mp_state mp = {.mp_state = state};
 
-	return vcpu_ioctl(vcpu_fd, KVM_SET_MP_STATE, &mp);
+	return vcpu_set(vcpu_fd, KVM_SET_MP_STATE, &mp);
 }
 
 int kvm_vcpu_get_lapic(int vcpu_fd, struct kvm_lapic_state *lapic)
 {
-	return vcpu_ioctl(vcpu_fd, KVM_GET_LAPIC, lapic);
+	return vcpu_get(vcpu_fd, KVM_GET_LAPIC, lapic);
 }
 
 int kvm_vcpu_set_lapic(int vcpu_fd, const struct kvm_lapic_state *lapic)
 {
-	return vcpu_ioctl(vcpu_fd, KVM_SET_LAPIC, lapic);
+	return vcpu_set(vcpu_fd, KVM_SET_LAPIC, lapic);
 }
 
 int kvm_vcpu_get_events(int vcpu_fd, struct kvm_vcpu_events *events)
 {
-	return vcpu_ioctl(vcpu_fd, KVM_GET_VCPU_EVENTS, events);
+	return vcpu_get(vcpu_fd, KVM_GET_VCPU_EVENTS, events);
 }
 
 int kvm_vcpu_set_events(int vcpu_fd, const struct kvm_vcpu_events *events)
 {
-	return vcpu_ioctl(vcpu_fd, KVM_SET_VCPU_EVENTS, events);
+	return vcpu_set(vcpu_fd, KVM_SET_VCPU_EVENTS, events);
 }
 
 int kvm_vcpu_set_guest_debug(int vcpu_fd, const struct kvm_guest_debug *debug)
 {
-	return vcpu_ioctl(vcpu_fd, KVM_SET_GUEST_DEBUG, debug);
+	return vcpu_set(vcpu_fd, KVM_SET_GUEST_DEBUG, debug);
 }

@@ -150,17 +150,17 @@ Test(kvm, node_access)
 
 static bool emulating(uint32_t leaf, uint32_t ecx)
 {
-	struct {
-		struct kvm_cpuid2 head;
-		struct kvm_cpuid_entry2 entry[3];
-	} c = {
-	    .head.nent = 3,
-	    .entry = {{.function = 0, .ecx = 0x6c65746e},
-		      {.function = leaf, .ecx = ecx},
-		      {.function = 7, .ecx = 0xffffffff}},
-	};
+	struct kvm_cpuid2 *c = calloc(1, sizeof(*c) + 3 * sizeof(c->entries[0]));
+	bool result;
 
-	return kvm_cpuid_is_emulating(&c.head);
+	cr_assert_not_null(c);
+	c->nent = 3;
+	c->entries[0] = (struct kvm_cpuid_entry2){.function = 0, .ecx = 0x6c65746e};
+	c->entries[1] = (struct kvm_cpuid_entry2){.function = leaf, .ecx = ecx};
+	c->entries[2] = (struct kvm_cpuid_entry2){.function = 7, .ecx = 0xffffffff};
+	result = kvm_cpuid_is_emulating(c);
+	free(c);
+	return result;
 }
 
 Test(kvm, cpuid_of_an_emulating_back_end_is_nearly_empty)
