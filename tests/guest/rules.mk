@@ -8,7 +8,7 @@ GUEST := tests/guest
 GUEST_CFLAGS := -std=gnu17 $(WARN) -O2 -g -ffreestanding -fno-stack-protector -fno-pie -mno-red-zone \
 	-mgeneral-regs-only -mcmodel=small -fcf-protection=none -fno-asynchronous-unwind-tables \
 	-fno-strict-aliasing -U_FORTIFY_SOURCE -I$(GUEST)/rt -I$(GUEST)/virtio -I$(GUEST) -Itests/lib
-GUEST_LDFLAGS := -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,noexecstack -Wl,-T,$(GUEST)/rt/link.ld
+GUEST_LDFLAGS := -nostdlib -static -Wl,--build-id=none -Wl,-z,noexecstack -Wl,-T,$(GUEST)/rt/link.ld
 
 GUEST_RT_OBJ := $(patsubst %,$(B)/obj/%.o,$(basename \
 	$(wildcard $(GUEST)/rt/*.c $(GUEST)/rt/*.S $(GUEST)/virtio/*.c)))
