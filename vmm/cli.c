@@ -97,7 +97,7 @@ static const struct cli_option option_table[] = {
 	.key = "mode",
 	.set = config_set_console,
 	.words = "serial none file=",
-	.help = "where the guest's first serial port goes (default serial)",
+	.help = "where the guest's serial port goes (default serial)",
 	.more = "serial: standard input and output. none: nowhere. file=PATH: output to a file, no "
 		"input. See CONSOLE.",
     },
@@ -119,8 +119,8 @@ static const struct cli_option option_table[] = {
 	.section = "machine",
 	.key = "grace",
 	.set = config_set_grace,
-	.help = "time to shut down after SIGTERM, 0 to 3600 (default 10)",
-	.more = "A guest that still runs after that time is stopped. See SIGNALS.",
+	.help = "time to shut down after SIGTERM (default 10)",
+	.more = "0 to 3600. A guest that still runs after that time is stopped. See SIGNALS.",
     },
     {
 	.name = "stats",
@@ -130,7 +130,7 @@ static const struct cli_option option_table[] = {
 	.key = "stats",
 	.set = config_set_stats,
 	.file = true,
-	.help = "write counters as JSON at the end; - is standard output",
+	.help = "write JSON counters at the end (-: standard output)",
     },
     {
 	.name = "log-level",

@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-#define LEFT_COLUMN 36
+#define LEFT_COLUMN 28
 
 static void print_option(const struct cli_option *o, FILE *out)
 {
@@ -39,8 +39,7 @@ void cli_print_help(FILE *out)
 	for (size_t i = 0; i < count; i++)
 		print_option(&options[i], out);
 	fputs("\n"
-	      "Ctrl-A x in the console stops the machine. The man page minivm(1) has the rest: "
-	      "disks,\n"
-	      "configuration file, exit statuses, signals.\n",
+	      "Ctrl-A x in the console stops the machine. The man page minivm(1) has the rest:\n"
+	      "disks, configuration file, exit statuses, signals.\n",
 	      out);
 }

@@ -37,9 +37,10 @@ bool kvm_cpuid_is_emulating(const struct kvm_cpuid2 *supported)
 	for (uint32_t i = 0; i < supported->nent; i++) {
 		const struct kvm_cpuid_entry2 *e = &supported->entries[i];
 
-		/* Even the first processors with SVM had two of these, SSE3 and CMPXCHG16B. */
+		/* Three were in the first Intel processors with EPT and AMD's with NPT, and before.
+		 */
 		if (e->function == 1)
-			return __builtin_popcount(e->ecx & ECX_OF_HARDWARE) < 2;
+			return __builtin_popcount(e->ecx & ECX_OF_HARDWARE) < 3;
 	}
 	return false; /* no leaf 1 at all says nothing about speed */
 }

@@ -279,7 +279,7 @@ Test(cli, help_names_every_option_and_fits_a_terminal)
 		cr_expect_not_null(strstr(text, o[i].help), "%s", name);
 	}
 	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
-		cr_expect_leq(strlen(line), 100, "%s", line);
+		cr_expect_leq(strlen(line), 80, "%s", line);
 	free(text);
 }
 

@@ -168,8 +168,8 @@ Test(kvm, cpuid_of_an_emulating_back_end_is_nearly_empty)
 	cr_expect(emulating(1, 0));
 	cr_expect(emulating(1, 1u << 31 | 1u << 24 | 1u << 21), "what KVM itself makes up");
 	cr_expect(emulating(1, 1u << 31 | 1u << 21 | 1u << 13), "and a single feature");
-	cr_expect_not(emulating(1, 1u << 13 | 1u << 0), "the first AMD processors with SVM");
-	cr_expect_not(emulating(1, 0x80202201), "a Core 2");
+	cr_expect_not(emulating(1, 0x80802001), "an AMD Barcelona: SSE3, CMPXCHG16B, POPCNT");
+	cr_expect_not(emulating(1, 0x80202201), "a Core 2: SSE3, SSSE3, CMPXCHG16B");
 	cr_expect_not(emulating(1, 0xfffa3203), "a processor of today");
 	cr_expect_not(emulating(2, 0), "without leaf 1 nothing is known");
 }
