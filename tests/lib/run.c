@@ -199,6 +199,8 @@ static void reap(struct child *c, struct run_result *result)
 	struct rusage usage;
 	int status = 0;
 
+	/* what it left behind goes too; while it is a zombie the group's number is not reused */
+	kill(-c->pid, SIGKILL);
 	while (wait4(c->pid, &status, 0, &usage) < 0 && errno == EINTR)
 		;
 	while (stream_read(&c->out))
@@ -228,7 +230,6 @@ int run_program(const struct run_request *req, struct run_result *result)
 		elapsed = now_ms() - start;
 		if (elapsed >= req->timeout_ms) {
 			result->timed_out = true;
-			kill(-c.pid, SIGKILL);
 			break;
 		}
 	}

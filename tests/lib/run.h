@@ -25,7 +25,7 @@ struct run_request {
 	const struct run_step *steps;
 	unsigned step_count;
 	bool hold_input;     /* standard input stays open after the last step; else end of file */
-	unsigned timeout_ms; /* then the program's process group is killed */
+	unsigned timeout_ms; /* then it is killed; its process group is in any case at the end */
 };
 
 #define RUN_OUTPUT_MAX (4u << 20) /* of each stream; what comes behind is counted, not kept */
