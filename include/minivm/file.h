@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Whole files into memory: kernel, initrd, configuration.
+ */
+#ifndef MINIVM_FILE_H
+#define MINIVM_FILE_H
+
+#include <stdint.h>
+
+#include "minivm/boot.h"
+#include "minivm/err.h"
+
+/*
+ * Reads the regular file `path` of 1 to `max` bytes. `what` ("kernel") begins the error line. The
+ * bytes are private memory, not a mapping of the file: the file may change or shrink afterwards.
+ * The caller ends them with file_free(). -ENOENT, -EACCES, -EISDIR, -EINVAL (not a regular file,
+ * empty), -EFBIG, -ENOMEM, -EIO.
+ */
+int file_read(const char *what, const char *path, uint64_t max, struct bytes *out,
+	      struct err *err);
+void file_free(struct bytes *b);
+
+#endif

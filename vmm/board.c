@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The board: which devices the machine has, at which addresses and on which interrupts. Devices are
+ * built here from the configuration, explicitly, and are given just what they need: memory, an
+ * interrupt line, an event loop.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "machine_priv.h"
+#include "minivm/platform.h"
+
+/* --- plan: addresses and interrupts, before any file is opened --- */
+
+int board_plan(struct machine *m, struct err *err)
+{
+	unsigned i;
+
+	for (i = 0; i < m->config->disk_count; i++) {
+		struct board_slot *slot = &m->disk[i].slot;
+		int ret = irq_alloc_pin(&m->irqs, &slot->gsi, err);
+
+		if (ret)
+			return err_context(err, "disk %s", m->config->disk[i].path);
+		slot->base = BOARD_VIRTIO_BASE + i * BOARD_VIRTIO_STRIDE;
+	}
+	return 0;
+}
+
+int board_describe(const struct machine *m, struct cmdline *c, struct err *err)
+{
+	unsigned i;
+	int ret = 0;
+
+	for (i = 0; !ret && i < m->config->disk_count; i++)
+		ret = cmdline_add(c, err, "virtio_mmio.device=4K@0x%llx:%u",
+				  (unsigned long long)m->disk[i].slot.base, m->disk[i].slot.gsi);
+	return ret;
+}
+
+/* --- console and COM1 --- */
+
+static int open_console(struct machine *m, struct console_options *opt, struct err *err)
+{
+	const struct vm_config *config = m->config;
+
+	*opt = (struct console_options){
+	    .in_fd = -1, .out_fd = -1, .log = m->log, .quit = lifeline_quit, .opaque = m};
+	if (config->console == CONSOLE_SERIAL) {
+		opt->in_fd = STDIN_FILENO;
+		opt->out_fd = STDOUT_FILENO;
+		opt->escape = isatty(STDIN_FILENO);
+	}
+	if (config->console == CONSOLE_FILE) {
+		m->console_fd = open(config->console_file,
+				     O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0666);
+		if (m->console_fd < 0)
+			return err_sys(err, errno, "console file %s: open", config->console_file);
+		opt->out_fd = m->console_fd;
+	}
+	return 0;
+}
+
+static int add_console(struct machine *m, struct err *err)
+{
+	struct console_options opt;
+	int ret = irq_line_open(&m->com1, COM1_GSI, err);
+
+	if (!ret)
+		ret = kvm_vm_irqfd(m->vm_fd, m->com1.fd, COM1_GSI, err);
+	if (!ret)
+		ret = open_console(m, &opt, err);
+	if (!ret)
+		ret = console_new(m->loop, &m->com1, &opt, &m->console, err);
+	if (!ret)
+		ret = bus_add(&m->pio, COM1_PORT, COM1_LEN, &serial_io_ops,
+			      console_serial(m->console), err);
+	return ret;
+}
+
+/* --- platform devices --- */
+
+struct platform_entry {
+	int (*make)(const struct vm_end_sink *end, void **out, struct err *err);
+	const struct io_ops *ops;
+	uint16_t port;
+	uint16_t len;
+};
+
+static int make_rtc(const struct vm_end_sink *end, void **out, struct err *err)
+{
+	(void)end;
+	return rtc_new(out, err);
+}
+
+static const struct platform_entry platform[BOARD_PLATFORM_DEVICES] = {
+    {i8042_new, &i8042_io_ops, I8042_PORT, I8042_LEN},
+    {make_rtc, &rtc_io_ops, RTC_PORT, RTC_LEN},
+    {pvpanic_new, &pvpanic_io_ops, PVPANIC_PORT, PVPANIC_LEN},
+    {exit_port_new, &exit_port_io_ops, EXIT_PORT, EXIT_PORT_LEN},
+};
+
+static int add_platform(struct machine *m, struct err *err)
+{
+	unsigned i;
+	int ret = 0;
+
+	for (i = 0; !ret && i < BOARD_PLATFORM_DEVICES; i++) {
+		const struct platform_entry *p = &platform[i];
+
+		ret = p->make(&m->env.end, &m->platform[i], err);
+		if (!ret)
+			ret = bus_add(&m->pio, p->port, p->len, p->ops, m->platform[i], err);
+	}
+	return ret;
+}
+
+/* --- virtio devices --- */
+
+/* A virtio device into its slot: registers on the bus, interrupt by irqfd, kicks by ioeventfd. */
+static int plug(struct machine *m, struct board_slot *slot, const struct virtio_ops *ops, void *dev,
+		struct loop *loop, struct err *err)
+{
+	const struct virtio_env env = {.mem = &m->mem, .loop = loop, .log = m->log};
+	struct virtio *virtio;
+	uint64_t queue;
+	int ret;
+
+	ret = virtio_new(ops, dev, &env, &virtio, err);
+	if (ret) {
+		ops->destroy(dev);
+		return ret;
+	}
+	ret = virtio_mmio_new(virtio, &slot->irq, &slot->mmio, err);
+	if (ret) {
+		virtio_destroy(virtio);
+		return ret;
+	}
+	slot->virtio = virtio;
+	ret = bus_add(&m->mmio, slot->base, VIRTIO_MMIO_LEN, &virtio_mmio_io_ops, slot->mmio, err);
+	if (!ret)
+		ret = kvm_vm_irqfd(m->vm_fd, slot->irq.fd, slot->gsi, err);
+	for (queue = 0; !ret && queue < ops->queues; queue++)
+		ret = kvm_vm_ioeventfd(m->vm_fd, false, slot->base + VIRTIO_MMIO_KICK_OFFSET, 4,
+				       &queue, virtio_kick_fd(virtio, (unsigned)queue), err);
+	return ret;
+}
+
+static void unplug(struct board_slot *slot)
+{
+	if (slot->mmio)
+		virtio_mmio_io_ops.destroy(slot->mmio);
+	slot->mmio = NULL;
+	slot->virtio = NULL;
+	irq_line_close(&slot->irq);
+}
+
+static int open_backend(const struct disk_config *config, struct block **out, struct err *err)
+{
+	struct block *base;
+	int ret;
+
+	ret = block_raw_open(config->path, config->readonly || config->overlay, &base, err);
+	if (ret || !config->overlay) {
+		*out = base;
+		return ret;
+	}
+	ret = block_overlay_open(base, config->path, config->overlay_file, out, err);
+	if (ret)
+		block_close(base);
+	return ret;
+}
+
+static int add_disk(struct machine *m, unsigned index, struct err *err)
+{
+	const struct disk_config *config = &m->config->disk[index];
+	struct board_disk *disk = &m->disk[index];
+	struct virtio_blk_options opt = {.id = config->id, .log = m->log};
+	char name[16];
+	int ret;
+
+	snprintf(name, sizeof(name), "disk%u", index);
+	if (!opt.id)
+		opt.id = name;
+	ret = open_backend(config, &opt.backend, err);
+	if (ret)
+		return ret;
+	ret = virtio_blk_new(&opt, &disk->blk, err);
+	if (ret)
+		goto fail_backend;
+	ret = iothread_init(&disk->io, name, err);
+	if (ret)
+		goto fail_blk;
+	m->disk_count = index + 1; /* from here board_depopulate() takes it down */
+	disk->slot.irq.fd = -1;
+	ret = irq_line_open(&disk->slot.irq, disk->slot.gsi, err);
+	if (ret)
+		goto fail_blk;
+	return plug(m, &disk->slot, &virtio_blk_ops, disk->blk, disk->io.loop, err);
+fail_blk:
+	virtio_blk_ops.destroy(disk->blk); /* closes the back end */
+	return ret;
+fail_backend:
+	block_close(opt.backend);
+	return ret;
+}
+
+/* --- all of it --- */
+
+int board_populate(struct machine *m, struct err *err)
+{
+	unsigned i;
+	int ret = add_platform(m, err);
+
+	for (i = 0; !ret && i < m->config->disk_count; i++) {
+		ret = add_disk(m, i, err);
+		if (ret)
+			err_context(err, "disk %s", m->config->disk[i].path);
+	}
+	if (!ret)
+		ret = add_console(m, err);
+	return ret;
+}
+
+int board_start(struct machine *m, struct err *err)
+{
+	bool is_tty;
+	unsigned i;
+	int ret = 0;
+
+	for (i = 0; !ret && i < m->disk_count; i++)
+		ret = iothread_start(&m->disk[i].io, err);
+	if (!ret && m->config->console == CONSOLE_SERIAL) {
+		ret = term_raw(STDIN_FILENO, &is_tty, err);
+		m->log->crlf = !ret && is_tty;
+	}
+	return ret;
+}
+
+void board_stop(struct machine *m)
+{
+	unsigned i;
+
+	for (i = 0; i < m->disk_count; i++)
+		iothread_stop(&m->disk[i].io);
+}
+
+void board_depopulate(struct machine *m)
+{
+	unsigned i;
+
+	console_destroy(m->console);
+	if (m->console_fd >= 0)
+		close(m->console_fd);
+	irq_line_close(&m->com1);
+	for (i = 0; i < m->disk_count; i++) {
+		unplug(&m->disk[i].slot);
+		iothread_destroy(&m->disk[i].io);
+	}
+	for (i = 0; i < BOARD_PLATFORM_DEVICES; i++) {
+		if (m->platform[i] && platform[i].ops->destroy)
+			platform[i].ops->destroy(m->platform[i]);
+	}
+}

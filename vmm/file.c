@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reading whole files. Into an anonymous mapping rather than the heap, so that the memory of a
+ * kernel image goes back to the host when it was loaded.
+ */
+#include "minivm/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* What is wrong with the kind or the size of the file, if anything. */
+static int check_stat(const char *what, const char *path, uint64_t max, const struct stat *st,
+		      struct err *err)
+{
+	if (S_ISDIR(st->st_mode))
+		return err_set(err, EISDIR, "%s %s: is a directory; a file is needed", what, path);
+	if (!S_ISREG(st->st_mode))
+		return err_set(err, EINVAL, "%s %s: is not a regular file", what, path);
+	if (st->st_size == 0)
+		return err_set(err, EINVAL, "%s %s: the file is empty", what, path);
+	if ((uint64_t)st->st_size > max)
+		return err_set(err, EFBIG, "%s %s: %lld bytes are more than the %llu that fit", what,
+			       path, (long long)st->st_size, (unsigned long long)max);
+	return 0;
+}
+
+static int read_all(int fd, uint8_t *buf, size_t len)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n = read(fd, buf + done, len - done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			return -EIO; /* it shrank while we read it */
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+int file_read(const char *what, const char *path, uint64_t max, struct bytes *out,
+	      struct err *err)
+{
+	struct stat st;
+	void *buf;
+	int ret;
+	/* O_NONBLOCK: a FIFO without a writer must not hold us up; it is refused below. */
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+
+	if (fd < 0) {
+		ret = err_sys(err, errno, "%s %s: open", what, path);
+		if (ret == -EACCES)
+			err_hint(err, "is it readable by you?");
+		return ret;
+	}
+	if (fstat(fd, &st)) {
+		ret = err_sys(err, errno, "%s %s: stat", what, path);
+		goto out;
+	}
+	ret = check_stat(what, path, max, &st, err);
+	if (ret)
+		goto out;
+	buf = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		   0);
+	if (buf == MAP_FAILED) {
+		ret = err_sys(err, errno, "%s %s: %lld bytes of memory", what, path,
+			      (long long)st.st_size);
+		goto out;
+	}
+	ret = read_all(fd, buf, (size_t)st.st_size);
+	if (ret) {
+		munmap(buf, (size_t)st.st_size);
+		err_sys(err, -ret, "%s %s: read", what, path);
+		goto out;
+	}
+	out->data = buf;
+	out->len = (size_t)st.st_size;
+out:
+	close(fd);
+	return ret;
+}
+
+void file_free(struct bytes *b)
+{
+	if (!b->data)
+		return;
+	/* The bytes are const for their readers; the mapping is ours. */
+	munmap((void *)(uintptr_t)b->data, b->len);
+	b->data = NULL;
+	b->len = 0;
+}

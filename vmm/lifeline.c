@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Ends that come from outside. SIGTERM, SIGINT and SIGHUP ask the guest to shut down: COM1's DSR
+ * line falls, which our guest init waits for (guest-images/init/README.md). When the grace time is
+ * over, or with a second signal, the machine is stopped where it is.
+ *
+ * The signals are blocked before any thread exists and read through a signalfd, so no handler runs
+ * and nothing here has to be async-signal-safe.
+ */
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "machine_priv.h"
+
+static void stop_now(struct machine *m)
+{
+	machine_report_end(m, VM_END_STOPPED, 0);
+}
+
+static void grace_over(void *opaque)
+{
+	struct machine *m = opaque;
+
+	log_msg(m->log, LOG_LEVEL_WARN, "the guest did not shut down within %u s; stopped",
+		m->config->grace_seconds);
+	stop_now(m);
+}
+
+static void ask_guest(struct machine *m)
+{
+	m->lifeline.asked = true;
+	log_msg(m->log, LOG_LEVEL_INFO, "asking the guest to shut down");
+	serial_set_dsr(console_serial(m->console), false);
+	if (m->config->grace_seconds == 0)
+		grace_over(m);
+	else
+		loop_timer_arm(&m->lifeline.grace, m->config->grace_seconds * 1000000000ull);
+}
+
+static void on_signal(void *opaque, uint32_t events)
+{
+	struct machine *m = opaque;
+	struct signalfd_siginfo info;
+
+	(void)events;
+	while (read(m->lifeline.source.fd, &info, sizeof(info)) == sizeof(info)) {
+		if (m->lifeline.asked)
+			stop_now(m);
+		else
+			ask_guest(m);
+	}
+}
+
+void lifeline_quit(void *machine)
+{
+	stop_now(machine);
+}
+
+int lifeline_open(struct machine *m, struct err *err)
+{
+	struct lifeline *l = &m->lifeline;
+	sigset_t set;
+	int ret;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	if (sigprocmask(SIG_BLOCK, &set, NULL))
+		return err_sys(err, errno, "blocking signals");
+	l->source.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (l->source.fd < 0)
+		return err_sys(err, errno, "signalfd");
+	l->source.fn = on_signal;
+	l->source.opaque = m;
+	ret = loop_timer_init(m->loop, &l->grace, grace_over, m, err);
+	if (ret)
+		goto fail;
+	ret = loop_watch(m->loop, &l->source, EPOLLIN, err);
+	if (ret)
+		goto fail_timer;
+	return 0;
+fail_timer:
+	loop_timer_destroy(&l->grace);
+fail:
+	close(l->source.fd);
+	l->source.fd = -1;
+	return ret;
+}
+
+void lifeline_close(struct machine *m)
+{
+	struct lifeline *l = &m->lifeline;
+
+	if (l->source.fd < 0)
+		return;
+	loop_unwatch(m->loop, &l->source);
+	loop_timer_destroy(&l->grace);
+	close(l->source.fd);
+	l->source.fd = -1;
+}

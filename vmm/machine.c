@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The machine's life: NEW -> CONFIGURED -> RUNNING -> STOPPED(reason, status).
+ *
+ * machine_new() does everything that can fail, in an order in which no file of the user's is
+ * opened for writing before all else is known to work: images, KVM, memory, vCPUs, then devices.
+ * machine_run() starts the threads and sits in the main loop until somebody reports an end; the
+ * first report wins.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "machine_priv.h"
+
+/* The BIOS warm-boot word. Linux stores 0x1234 there before a reset in "warm" mode. */
+#define WARM_BOOT_WORD_GPA 0x472
+#define WARM_BOOT          0x1234
+
+/* How long buffered console output may take at the end. */
+#define CONSOLE_DRAIN_MS 2000
+
+/* --- the end --- */
+
+/*
+ * Without a panic device a kernel resets after a panic as it does for a reboot. With "panic_warm"
+ * in its reboot= word (BOARD_CMDLINE) it leaves the warm-boot word behind in the first case only.
+ */
+static bool reset_was_panic(const struct machine *m)
+{
+	uint16_t word;
+
+	return strstr(m->cmdline.text, "panic_warm") &&
+	       guest_mem_read(&m->mem, GPA(WARM_BOOT_WORD_GPA), &word, sizeof(word)) == 0 &&
+	       word == WARM_BOOT;
+}
+
+void machine_report_end(void *machine, enum vm_end_reason reason, uint8_t status)
+{
+	struct machine *m = machine;
+	unsigned none = VM_END_NONE;
+
+	if (reason == VM_END_REBOOT && reset_was_panic(m))
+		reason = VM_END_PANIC;
+	if (atomic_compare_exchange_strong(&m->end, &none, reason | (unsigned)status << 8))
+		loop_quit(m->loop);
+}
+
+enum vm_end_reason machine_end(const struct machine *m, int *status)
+{
+	unsigned end = atomic_load(&m->end);
+	enum vm_end_reason reason = (enum vm_end_reason)(end & 0xff);
+
+	*status = vm_end_exit_status(reason, (uint8_t)(end >> 8));
+	return reason;
+}
+
+/* --- making --- */
+
+static int configure(struct machine *m, struct err *err)
+{
+	struct machine_images images = {0};
+	int ret = machine_read_images(m, &images, err);
+
+	if (!ret)
+		ret = guest_mem_map(&m->mem, m->config->memory, err);
+	if (!ret)
+		ret = machine_open_vm(m, err);
+	if (!ret)
+		ret = board_plan(m, err);
+	if (!ret)
+		ret = machine_load_kernel(m, &images, err);
+	machine_free_images(&images);
+	if (!ret)
+		ret = machine_create_vcpus(m, err);
+	if (!ret)
+		ret = loop_new(&m->loop, err);
+	if (!ret)
+		ret = board_populate(m, err);
+	if (!ret)
+		ret = lifeline_open(m, err);
+	return ret;
+}
+
+int machine_new(const struct vm_config *config, struct log *log, struct machine **out,
+		struct err *err)
+{
+	struct machine *m = calloc(1, sizeof(*m));
+	int ret;
+
+	if (!m)
+		return err_set(err, ENOMEM, "machine: out of memory");
+	m->config = config;
+	m->log = log;
+	m->kvm_fd = m->vm_fd = m->console_fd = m->com1.fd = m->lifeline.source.fd = -1;
+	bus_init(&m->pio, "port I/O");
+	bus_init(&m->mmio, "MMIO");
+	irq_alloc_init(&m->irqs);
+	m->env.mem = &m->mem;
+	m->env.pio = &m->pio;
+	m->env.mmio = &m->mmio;
+	m->env.log = log;
+	m->env.end.end = machine_report_end;
+	m->env.end.opaque = m;
+	ret = configure(m, err);
+	if (ret) {
+		machine_destroy(m);
+		return ret;
+	}
+	*out = m;
+	return 0;
+}
+
+void machine_destroy(struct machine *m)
+{
+	if (!m)
+		return;
+	machine_destroy_vcpus(m);
+	lifeline_close(m);
+	board_depopulate(m);
+	loop_free(m->loop);
+	cmdline_free(&m->cmdline);
+	free(m->cpuid);
+	if (m->vm_fd >= 0)
+		close(m->vm_fd);
+	if (m->kvm_fd >= 0)
+		close(m->kvm_fd);
+	guest_mem_unmap(&m->mem);
+	free(m);
+}
+
+/* --- running --- */
+
+/* All threads of the guest are gone when this returns; the devices' memory is still there. */
+static void stop_threads(struct machine *m)
+{
+	unsigned i;
+
+	atomic_store_explicit(&m->env.stop, true, memory_order_seq_cst);
+	for (i = 0; i < m->vcpu_count; i++)
+		vcpu_kick(&m->vcpu[i]);
+	for (i = 0; i < m->vcpu_count; i++)
+		vcpu_join(&m->vcpu[i]);
+	board_stop(m);
+}
+
+int machine_run(struct machine *m, struct err *err)
+{
+	unsigned i;
+	int ret = vcpu_install_kick(err);
+
+	if (!ret)
+		ret = board_start(m, err);
+	for (i = 0; !ret && i < m->vcpu_count; i++)
+		ret = vcpu_start(&m->vcpu[i], err);
+	if (!ret) {
+		ret = loop_run(m->loop);
+		if (ret)
+			err_sys(err, -ret, "main event loop");
+	}
+	stop_threads(m);
+	console_drain(m->console, CONSOLE_DRAIN_MS);
+	return ret;
+}

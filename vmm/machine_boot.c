@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The machine's kernel: its command line, its image and the tables beside it.
+ */
+#include "machine_priv.h"
+
+#include "minivm/file.h"
+
+#define KERNEL_FILE_MAX (1ull << 30)
+
+/*
+ * The default command line; docs/minivm.1 lists it too.
+ *   console=ttyS0      messages and shell on COM1
+ *   reboot=k           reset through the i8042: we have no ACPI reset register
+ *   panic_warm         tells a panic from a reboot, see reset_was_panic()
+ *   panic=-1           reset at once after a panic
+ *   minivm.dsr         our guest init heeds COM1's DSR line, see lifeline.c
+ */
+#define BOARD_CMDLINE "console=ttyS0 reboot=k,panic_warm panic=-1 minivm.dsr"
+
+/* Where the root file system is, when nobody said: the first disk, unless there is an initrd. */
+static int add_root(const struct machine *m, struct cmdline *c, struct err *err)
+{
+	const struct vm_config *config = m->config;
+
+	if (config->disk_count == 0 || config->initrd)
+		return 0;
+	return cmdline_add(c, err, "root=/dev/vda %s", config->disk[0].readonly ? "ro" : "rw");
+}
+
+/* What the guest must be told on a host that emulates its kernel mode; said aloud. */
+static int add_assist_words(const struct machine *m, struct cmdline *c, struct err *err)
+{
+	unsigned i;
+	int ret = 0;
+
+	for (i = 0; !ret && assist_cmdline[i]; i++)
+		ret = cmdline_add(c, err, "%s", assist_cmdline[i]);
+	log_msg(m->log, LOG_LEVEL_INFO,
+		"KVM emulates guest kernel mode on this host: words added to the command line");
+	return ret;
+}
+
+/*
+ * The final command line: ours first, the user's last, so that the user's words win where the
+ * kernel takes the last one, and so that a " -- " of the user's comes after all of ours. The device
+ * words stand even before --cmdline-only: they describe the machine, they are no preference.
+ */
+static int build_cmdline(struct machine *m, struct err *err)
+{
+	const struct vm_config *config = m->config;
+	struct cmdline *c = &m->cmdline;
+	int ret = 0;
+
+	ret = board_describe(m, c, err);
+	if (!ret && config->cmdline_only)
+		return cmdline_add(c, err, "%s", config->cmdline_only);
+	if (!ret)
+		ret = cmdline_add(c, err, "%s", BOARD_CMDLINE);
+	if (!ret && m->assist)
+		ret = add_assist_words(m, c, err);
+	if (!ret)
+		ret = add_root(m, c, err);
+	if (!ret && config->cmdline)
+		ret = cmdline_add(c, err, "%s", config->cmdline);
+	return ret;
+}
+
+int machine_read_images(const struct machine *m, struct machine_images *images, struct err *err)
+{
+	const struct vm_config *config = m->config;
+	int ret = file_read("kernel", config->kernel, KERNEL_FILE_MAX, &images->kernel, err);
+
+	if (!ret && config->initrd)
+		ret = file_read("initrd", config->initrd, config->memory, &images->initrd, err);
+	return ret;
+}
+
+void machine_free_images(struct machine_images *images)
+{
+	file_free(&images->initrd);
+	file_free(&images->kernel);
+}
+
+int machine_load_kernel(struct machine *m, const struct machine_images *images, struct err *err)
+{
+	struct boot_request req = {
+	    .mem = &m->mem, .kernel = images->kernel, .initrd = images->initrd};
+	int ret = build_cmdline(m, err);
+
+	if (ret)
+		return err_context(err, "command line");
+	req.cmdline = m->cmdline.text;
+	ret = boot_linux(&req, &m->boot, err);
+	if (ret)
+		return err_context(err, "kernel %s", m->config->kernel);
+	log_msg(m->log, LOG_LEVEL_DEBUG, "command line: %s", m->cmdline.text);
+	return mptable_write(&m->mem, m->config->cpus, err);
+}

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The insides of struct machine, for machine.c (life cycle), board.c (which device sits where),
+ * lifeline.c (signals and orderly shutdown) and stats.c. Devices never see this.
+ */
+#ifndef MINIVM_MACHINE_PRIV_H
+#define MINIVM_MACHINE_PRIV_H
+
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "minivm/block.h"
+#include "minivm/boot.h"
+#include "minivm/bus.h"
+#include "minivm/console.h"
+#include "minivm/iothread.h"
+#include "minivm/irq.h"
+#include "minivm/kvm.h"
+#include "minivm/loop.h"
+#include "minivm/machine.h"
+#include "minivm/memory.h"
+#include "minivm/vcpu.h"
+#include "minivm/virtio_blk.h"
+#include "minivm/virtio_mmio.h"
+
+/* Places in the MMIO hole (house.md "Guest memory map"). */
+#define BOARD_VIRTIO_BASE   0xc0001000ull
+#define BOARD_VIRTIO_STRIDE 0x1000ull
+
+/* i8042, RTC, pvpanic, exit port */
+#define BOARD_PLATFORM_DEVICES 4
+
+/* One virtio-mmio slot, whatever device is behind it. */
+struct board_slot {
+	struct virtio *virtio;
+	struct virtio_mmio *mmio;
+	struct irq_line irq;
+	unsigned gsi;
+	uint64_t base;
+};
+
+struct board_disk {
+	struct iothread io; /* the disk's own event loop and thread */
+	struct virtio_blk *blk;
+	struct board_slot slot;
+};
+
+/* Orderly shutdown from outside: vmm/lifeline.c. */
+struct lifeline {
+	struct loop_source source; /* signalfd */
+	struct loop_timer grace;
+	bool asked; /* the guest was asked to shut down */
+};
+
+struct machine {
+	const struct vm_config *config;
+	struct log *log;
+
+	int kvm_fd;
+	int vm_fd;
+	struct kvm_cpuid2 *cpuid; /* what KVM supports */
+	bool emulating;           /* KVM's back end emulates kernel mode (docs/emulating-hosts.md) */
+	bool assist;              /* vCPUs carry an assist */
+
+	struct guest_mem mem;
+	struct loop *loop; /* the main thread's */
+	struct bus pio;
+	struct bus mmio;
+	struct irq_alloc irqs;
+
+	struct irq_line com1;
+	struct console *console;
+	int console_fd; /* --console file=, else -1 */
+	void *platform[BOARD_PLATFORM_DEVICES];
+	unsigned disk_count; /* opened so far */
+	struct board_disk disk[CONFIG_DISKS_MAX];
+
+	struct cmdline cmdline;
+	struct boot_result boot;
+
+	struct lifeline lifeline;
+	struct vcpu_env env;
+	unsigned vcpu_count; /* created so far */
+	struct vcpu *vcpu;
+
+	/* vm_end_reason | status << 8; the first end that is reported wins. */
+	_Atomic unsigned end;
+};
+
+/* --- board.c --- */
+
+/* Gives each device of the configuration its address and interrupt; opens nothing. */
+int board_plan(struct machine *m, struct err *err);
+/* Makes the devices and puts them on the buses. Opens the user's files: last in the set-up. */
+int board_populate(struct machine *m, struct err *err);
+/* Starts and stops the devices' threads; the terminal is in raw mode in between. */
+int board_start(struct machine *m, struct err *err);
+void board_stop(struct machine *m);
+void board_depopulate(struct machine *m);
+/* The command-line words that describe the virtio devices. */
+int board_describe(const struct machine *m, struct cmdline *c, struct err *err);
+
+/* --- machine_boot.c --- */
+
+/* The files, read whole. */
+struct machine_images {
+	struct bytes kernel;
+	struct bytes initrd;
+};
+int machine_read_images(const struct machine *m, struct machine_images *images, struct err *err);
+void machine_free_images(struct machine_images *images);
+/* Kernel, initrd, command line and tables into guest memory. */
+int machine_load_kernel(struct machine *m, const struct machine_images *images, struct err *err);
+
+/* --- machine_vcpus.c --- */
+
+/* /dev/kvm, the VM with its interrupt controllers, guest memory as its slots. */
+int machine_open_vm(struct machine *m, struct err *err);
+/* The vCPUs, the first with its entry registers. */
+int machine_create_vcpus(struct machine *m, struct err *err);
+void machine_destroy_vcpus(struct machine *m);
+
+/* --- lifeline.c --- */
+
+/* The signals that end minivm are blocked for all threads and read by the main loop. */
+int lifeline_open(struct machine *m, struct err *err);
+void lifeline_close(struct machine *m);
+/* Ctrl-A x. */
+void lifeline_quit(void *machine);
+
+/* --- machine.c --- */
+
+/* The vm_end_sink of every device and vCPU. */
+void machine_report_end(void *machine, enum vm_end_reason reason, uint8_t status);
+
+#endif

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The machine's VM and vCPUs: what KVM is told before the first KVM_RUN.
+ */
+#include <stdlib.h>
+
+#include "machine_priv.h"
+
+/* Intel SDM vol. 4 table 2-2; AMD APM vol. 2 appendix A. */
+#define MSR_IA32_MISC_ENABLE     0x1a0
+#define MISC_ENABLE_FAST_STRING  (1u << 0)
+#define MSR_MTRR_DEF_TYPE        0x2ff
+#define MTRR_DEF_TYPE_ENABLE     (1u << 11)
+#define MTRR_DEF_TYPE_WRITE_BACK 6u
+
+/* Decides about assists. An ordinary host gets none, and pays nothing for them. */
+static int probe_cpu(struct machine *m, struct err *err)
+{
+	int ret = kvm_supported_cpuid(m->kvm_fd, &m->cpuid, err);
+
+	if (ret)
+		return ret;
+	m->emulating = kvm_cpuid_is_emulating(m->cpuid);
+	m->assist = m->config->assist == ASSIST_ON ||
+		    (m->config->assist == ASSIST_AUTO && m->emulating);
+	return 0;
+}
+
+int machine_open_vm(struct machine *m, struct err *err)
+{
+	unsigned i;
+	int ret = kvm_open(KVM_DEVICE_PATH, &m->kvm_fd, err);
+
+	if (!ret)
+		ret = kvm_caps_required(m->kvm_fd, err);
+	if (!ret)
+		ret = probe_cpu(m, err);
+	if (!ret)
+		ret = kvm_vm_create(m->kvm_fd, &m->vm_fd, err);
+	if (!ret)
+		ret = kvm_vm_set_identity_map_addr(m->vm_fd, KVM_IDENTITY_MAP_GPA, err);
+	if (!ret)
+		ret = kvm_vm_set_tss_addr(m->vm_fd, KVM_TSS_GPA, err);
+	if (!ret)
+		ret = kvm_vm_create_irqchip(m->vm_fd, err);
+	if (!ret)
+		ret = kvm_vm_create_pit(m->vm_fd, err);
+	for (i = 0; !ret && i < m->mem.count; i++) {
+		const struct guest_region *r = &m->mem.region[i];
+
+		ret = kvm_vm_set_memory(m->vm_fd, i, 0, r->gpa.v, r->len, r->host, err);
+	}
+	return ret;
+}
+
+static int vcpu_set_msrs(int fd)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry[2];
+	} msrs = {
+	    .head.nmsrs = 2,
+	    .entry =
+		{
+		    /* Without it Linux does without "rep movsb" on Intel. */
+		    {.index = MSR_IA32_MISC_ENABLE, .data = MISC_ENABLE_FAST_STRING},
+		    /* RAM is write-back: no firmware has set the MTRRs up, and Linux would
+		     * turn PAT off with them. */
+		    {.index = MSR_MTRR_DEF_TYPE,
+		     .data = MTRR_DEF_TYPE_ENABLE | MTRR_DEF_TYPE_WRITE_BACK},
+		},
+	};
+
+	return kvm_vcpu_set_msrs(fd, &msrs.head);
+}
+
+static int vcpu_set_boot_regs(struct machine *m, int fd, struct err *err)
+{
+	struct kvm_regs regs = {0};
+	struct kvm_sregs sregs;
+	int ret = kvm_vcpu_get_sregs(fd, &sregs);
+
+	if (ret)
+		return err_sys(err, -ret, "reading the registers");
+	ret = boot_regs_long_mode(&m->mem, m->boot.entry, &regs, &sregs, err);
+	if (ret)
+		return ret;
+	ret = kvm_vcpu_set_sregs(fd, &sregs);
+	if (!ret)
+		ret = kvm_vcpu_set_regs(fd, &regs);
+	return ret ? err_sys(err, -ret, "setting the registers") : 0;
+}
+
+/* `cpuid` has room for what is edited; it is restored from `supported` for each vCPU. */
+static int vcpu_setup(struct machine *m, struct vcpu *v, struct kvm_cpuid2 *cpuid,
+		      const struct cpuid_request *req, struct err *err)
+{
+	int ret;
+
+	cpuid_prepare(cpuid, req);
+	ret = kvm_vcpu_set_cpuid(v->fd, cpuid, err);
+	if (ret)
+		return ret;
+	ret = vcpu_set_msrs(v->fd);
+	if (ret)
+		return err_sys(err, -ret, "setting the MSRs");
+	/* The others wait for INIT and SIPI in KVM's reset state. */
+	if (req->cpu == 0)
+		ret = vcpu_set_boot_regs(m, v->fd, err);
+	if (!ret && m->assist)
+		ret = vcpu_assist_new(v, err);
+	return ret;
+}
+
+int machine_create_vcpus(struct machine *m, struct err *err)
+{
+	size_t run_len;
+	unsigned i;
+	int ret = kvm_run_size(m->kvm_fd, &run_len, err);
+
+	if (ret)
+		return ret;
+	m->vcpu = calloc(m->config->cpus, sizeof(*m->vcpu));
+	if (!m->vcpu)
+		return err_set(err, ENOMEM, "%u vCPUs: out of memory", m->config->cpus);
+	for (i = 0; i < m->config->cpus; i++) {
+		const struct cpuid_request req = {
+		    .cpu = i, .cpus = m->config->cpus, .emulating = m->emulating};
+
+		ret = vcpu_create(m->vm_fd, i, run_len, &m->env, &m->vcpu[i], err);
+		if (ret)
+			return err_context(err, "vCPU %u", i);
+		m->vcpu_count++;
+		ret = vcpu_setup(m, &m->vcpu[i], cpuid, &req, err);
+		if (ret)
+			return err_context(err, "vCPU %u", i);
+	}
+	return 0;
+}
+
+void machine_destroy_vcpus(struct machine *m)
+{
+	while (m->vcpu_count > 0) {
+		struct vcpu *v = &m->vcpu[--m->vcpu_count];
+
+		vcpu_assist_free(v);
+		vcpu_destroy(v);
+	}
+	free(m->vcpu);
+	m->vcpu = NULL;
+}

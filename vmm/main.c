@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * minivm: the order of the phases, and the only place that exits.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "minivm/cli.h"
+#include "minivm/config.h"
+#include "minivm/console.h"
+#include "minivm/doctor.h"
+#include "minivm/end.h"
+#include "minivm/err.h"
+#include "minivm/log.h"
+#include "minivm/machine.h"
+#include "minivm/stats.h"
+
+static int fail(const struct err *err)
+{
+	term_restore();
+	fprintf(stderr, "minivm: %s\n", err->text);
+	return VM_STATUS_ERROR;
+}
+
+static int run_machine(const struct vm_config *config)
+{
+	struct log log = {.fd = STDERR_FILENO, .level = config->log_level};
+	struct machine *m = NULL;
+	struct err err = {0};
+	enum vm_end_reason reason;
+	int status;
+
+	if (machine_new(config, &log, &m, &err))
+		return fail(&err);
+	if (machine_run(m, &err)) {
+		status = fail(&err);
+		goto out;
+	}
+	term_restore();
+	reason = machine_end(m, &status);
+	log_msg(&log, LOG_LEVEL_INFO, "ended: %s, status %d", vm_end_reason_name(reason), status);
+	if (config->stats && stats_write(m, config->stats, &err))
+		status = fail(&err);
+out:
+	machine_destroy(m);
+	return status;
+}
+
+int main(int argc, char *argv[])
+{
+	struct cli_result cli;
+	struct err err = {0};
+	int status = 0;
+
+	/* A reader that goes away is an error of write(2), not the end of us. */
+	signal(SIGPIPE, SIG_IGN);
+	if (cli_parse(argc, argv, &cli, &err))
+		return fail(&err);
+	switch (cli.action) {
+	case CLI_RUN:
+		status = run_machine(&cli.config);
+		break;
+	case CLI_DOCTOR:
+		status = doctor_run(cli.json, stdout);
+		break;
+	case CLI_HELP:
+		cli_print_help(stdout);
+		break;
+	case CLI_VERSION:
+		cli_print_version(stdout);
+		break;
+	}
+	cli_result_free(&cli);
+	return status;
+}

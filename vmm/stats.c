@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * --stats: what happened, as JSON. The keys are documented in the man page and stay stable.
+ *
+ *	{"end": {"reason", "status"}, "kernel": {...}, "vcpus": [{"exits": {...}, ...}],
+ *	 "console": {...}, "disks": [{...}], "assist": {...}}
+ *
+ * jansson keeps the first failed allocation out of sight: a value that could not be made is NULL,
+ * setting it fails, and machine_stats() then gives NULL as a whole.
+ */
+#include "minivm/stats.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "machine_priv.h"
+
+struct builder {
+	bool failed;
+};
+
+static void put(struct builder *b, json_t *object, const char *key, json_t *value)
+{
+	if (json_object_set_new(object, key, value))
+		b->failed = true;
+}
+
+static void put_count(struct builder *b, json_t *object, const char *key, uint64_t value)
+{
+	put(b, object, key, json_integer((json_int_t)value));
+}
+
+static json_t *exits_of(struct builder *b, const struct vcpu_counters *count)
+{
+	json_t *exits = json_object();
+	unsigned i;
+
+	for (i = 0; i < VCPU_EXIT_REASONS; i++) {
+		if (count->exits[i])
+			put_count(b, exits, vcpu_exit_name(i) ? vcpu_exit_name(i) : "unnamed",
+				  count->exits[i]);
+	}
+	if (count->exits[VCPU_EXIT_REASONS])
+		put_count(b, exits, "other", count->exits[VCPU_EXIT_REASONS]);
+	return exits;
+}
+
+static json_t *vcpus_of(struct builder *b, const struct machine *m)
+{
+	json_t *list = json_array();
+	unsigned i;
+
+	for (i = 0; i < m->vcpu_count; i++) {
+		const struct vcpu *v = &m->vcpu[i];
+		json_t *object = json_object();
+
+		put(b, object, "exits", exits_of(b, &v->count));
+		put_count(b, object, "interrupted", v->count.interrupted);
+		put_count(b, object, "again", v->count.again);
+		put_count(b, object, "unclaimed", v->count.unclaimed);
+		if (json_array_append_new(list, object))
+			b->failed = true;
+	}
+	return list;
+}
+
+static json_t *console_of(struct builder *b, const struct machine *m)
+{
+	struct serial_counters count;
+	json_t *object = json_object();
+
+	serial_counters(console_serial(m->console), &count);
+	put_count(b, object, "tx_bytes", count.tx_bytes);
+	put_count(b, object, "tx_dropped", count.tx_dropped);
+	put_count(b, object, "rx_bytes", count.rx_bytes);
+	put_count(b, object, "interrupts", count.interrupts);
+	return object;
+}
+
+static json_t *disk_of(struct builder *b, const struct board_disk *disk)
+{
+	struct virtio_counters virtio;
+	struct virtio_blk_counters blk;
+	json_t *object = json_object();
+
+	virtio_counters(disk->slot.virtio, &virtio);
+	virtio_blk_counters(disk->blk, &blk);
+	put(b, object, "name", json_string(disk->io.name));
+	put_count(b, object, "requests", blk.requests);
+	put_count(b, object, "read_bytes", blk.read_bytes);
+	put_count(b, object, "written_bytes", blk.written_bytes);
+	put_count(b, object, "flushes", blk.flushes);
+	put_count(b, object, "errors", blk.errors);
+	put_count(b, object, "kicks", virtio.kicks);
+	put_count(b, object, "interrupts", virtio.interrupts);
+	put_count(b, object, "malformed", virtio.malformed);
+	put_count(b, object, "refused", virtio.refused);
+	put_count(b, object, "activations", virtio.activations);
+	return object;
+}
+
+static json_t *disks_of(struct builder *b, const struct machine *m)
+{
+	json_t *list = json_array();
+	unsigned i;
+
+	for (i = 0; i < m->disk_count; i++) {
+		if (json_array_append_new(list, disk_of(b, &m->disk[i])))
+			b->failed = true;
+	}
+	return list;
+}
+
+static json_t *end_of(struct builder *b, const struct machine *m)
+{
+	json_t *object = json_object();
+	int status;
+	enum vm_end_reason reason = machine_end(m, &status);
+
+	put(b, object, "reason", json_string(vm_end_reason_name(reason)));
+	put_count(b, object, "status", (uint64_t)status);
+	return object;
+}
+
+static json_t *kernel_of(struct builder *b, const struct machine *m)
+{
+	static const char *const image[] = {
+	    [BOOT_IMAGE_ELF] = "elf",
+	    [BOOT_IMAGE_BZIMAGE_UNPACKED] = "bzimage-unpacked",
+	    [BOOT_IMAGE_BZIMAGE_RAW] = "bzimage-raw",
+	};
+	json_t *object = json_object();
+
+	put(b, object, "image", json_string(image[m->boot.image]));
+	put(b, object, "compression", json_string(m->boot.compression));
+	return object;
+}
+
+/* The sums over all vCPUs, by name; "enabled" tells a quiet assist from none. */
+static json_t *assist_of(struct builder *b, const struct machine *m)
+{
+	json_t *object = json_object();
+	unsigned i, n;
+
+	put(b, object, "enabled", json_boolean(m->assist));
+	for (n = 0; n < ASSIST_COUNTERS; n++) {
+		uint64_t sum = 0;
+
+		for (i = 0; i < m->vcpu_count; i++) {
+			if (m->vcpu[i].assist)
+				sum += assist_counter(m->vcpu[i].assist, n);
+		}
+		if (sum)
+			put_count(b, object, assist_counter_name(n), sum);
+	}
+	return object;
+}
+
+json_t *machine_stats(const struct machine *m)
+{
+	struct builder b = {false};
+	json_t *root = json_object();
+
+	put(&b, root, "end", end_of(&b, m));
+	put(&b, root, "kernel", kernel_of(&b, m));
+	put(&b, root, "vcpus", vcpus_of(&b, m));
+	put(&b, root, "console", console_of(&b, m));
+	put(&b, root, "disks", disks_of(&b, m));
+	put(&b, root, "assist", assist_of(&b, m));
+	if (b.failed) {
+		json_decref(root);
+		return NULL;
+	}
+	return root;
+}
+
+int stats_write(const struct machine *m, const char *path, struct err *err)
+{
+	FILE *out = stdout;
+	json_t *stats = machine_stats(m);
+	int ret = 0;
+
+	if (!stats)
+		return err_set(err, ENOMEM, "stats: out of memory");
+	if (strcmp(path, "-") != 0)
+		out = fopen(path, "we");
+	if (!out) {
+		ret = err_sys(err, errno, "stats %s: open", path);
+		goto out;
+	}
+	if (json_dumpf(stats, out, JSON_INDENT(2)) || fputc('\n', out) == EOF || fflush(out))
+		ret = err_sys(err, errno ? errno : EIO, "stats %s: write", path);
+	if (out != stdout && fclose(out) && !ret)
+		ret = err_sys(err, errno, "stats %s: close", path);
+out:
+	json_decref(stats);
+	return ret;
+}

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The vCPU thread.
+ *
+ * Stopping without losing a wake-up: the stopper sets env->stop, then run->immediate_exit, then
+ * sends the kick signal. Wherever the thread is, it sees one of them: before the test of env->stop
+ * it sees the flag; between the test and KVM_RUN, immediate_exit makes KVM_RUN return at once with
+ * EINTR (Documentation/virt/kvm/api.rst, KVM_RUN); inside KVM_RUN the signal does.
+ */
+#include "minivm/vcpu.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "minivm/kvm.h"
+
+/* Enough for the run loop and every device register; the default of 8 MiB would only cost maps. */
+#define VCPU_STACK_SIZE (256u << 10)
+
+static void kick_handler(int sig)
+{
+	(void)sig; /* Its arrival is all that is wanted: KVM_RUN returns EINTR. */
+}
+
+int vcpu_install_kick(struct err *err)
+{
+	struct sigaction sa = {.sa_handler = kick_handler};
+
+	if (sigaction(VCPU_KICK_SIGNAL, &sa, NULL))
+		return err_sys(err, errno, "signal handler for vCPU kicks");
+	return 0;
+}
+
+int vcpu_create(int vm_fd, unsigned index, size_t run_len, struct vcpu_env *env, struct vcpu *v,
+		struct err *err)
+{
+	int ret;
+
+	memset(v, 0, sizeof(*v));
+	ret = kvm_vcpu_create(vm_fd, index, &v->fd, err);
+	if (ret)
+		return ret;
+	ret = kvm_vcpu_map(v->fd, run_len, &v->run, err);
+	if (ret) {
+		close(v->fd);
+		return ret;
+	}
+	v->index = index;
+	v->run_len = run_len;
+	v->env = env;
+	return 0;
+}
+
+void vcpu_destroy(struct vcpu *v)
+{
+	munmap(v->run, v->run_len);
+	close(v->fd);
+}
+
+/*
+ * After KVM_RUN failed. EINTR: a kick, or a signal meant for the process. EAGAIN: an application
+ * processor that was not started yet (UNINITIALIZED) or a retry that KVM asks for. EFAULT: KVM
+ * could not reach guest memory, e.g. a mapped file that was truncated.
+ */
+static bool run_failed(struct vcpu *v, int error)
+{
+	switch (error) {
+	case EINTR:
+		v->count.interrupted++;
+		/*
+		 * A full barrier between the clearing and the next test of env->stop, paired with
+		 * the exchange in vcpu_kick(): either we see the flag, or the 1 that is stored
+		 * after it stays and the next KVM_RUN returns.
+		 */
+		__atomic_exchange_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+		return true;
+	case EAGAIN:
+		v->count.again++;
+		sched_yield();
+		return true;
+	case EFAULT:
+		vcpu_report(v, "KVM cannot reach guest memory (EFAULT)");
+		break;
+	default:
+		log_msg(v->env->log, LOG_LEVEL_ERROR, "vCPU %u: KVM_RUN: %s", v->index,
+			strerror(error));
+		break;
+	}
+	vm_end(&v->env->end, VM_END_ERROR, 0);
+	return false;
+}
+
+static void *vcpu_thread(void *opaque)
+{
+	struct vcpu *v = opaque;
+	bool go_on = true;
+	sigset_t set;
+	char name[16];
+	int ret;
+
+	snprintf(name, sizeof(name), "vcpu%u", v->index);
+	pthread_setname_np(pthread_self(), name);
+	sigemptyset(&set);
+	sigaddset(&set, VCPU_KICK_SIGNAL);
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+
+	while (go_on && !atomic_load_explicit(&v->env->stop, memory_order_acquire)) {
+		if (v->assist)
+			assist_before_run(v->assist);
+		ret = kvm_vcpu_run(v->fd);
+		go_on = ret ? run_failed(v, -ret) : vcpu_handle_exit(v);
+	}
+	return NULL;
+}
+
+int vcpu_start(struct vcpu *v, struct err *err)
+{
+	pthread_attr_t attr;
+	int e;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, VCPU_STACK_SIZE);
+	e = pthread_create(&v->thread, &attr, vcpu_thread, v);
+	pthread_attr_destroy(&attr);
+	if (e)
+		return err_sys(err, e, "vCPU %u: thread", v->index);
+	v->started = true;
+	return 0;
+}
+
+void vcpu_kick(struct vcpu *v)
+{
+	if (!v->started)
+		return;
+	/* A full barrier: pairs with the one in run_failed(). */
+	__atomic_exchange_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+	pthread_kill(v->thread, VCPU_KICK_SIGNAL);
+}
+
+void vcpu_join(struct vcpu *v)
+{
+	if (!v->started)
+		return;
+	pthread_join(v->thread, NULL);
+	v->started = false;
+}
