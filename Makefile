@@ -61,10 +61,11 @@ $(B)/unit: $(UNIT_OBJ) $(B)/libminivm.a
 unit: $(B)/unit
 	$(Q)$(B)/unit -j2 --timeout 30 $(UNIT_ARGS)
 
-.PHONY: asan tsan
-asan:
+.PHONY: asan asan-build tsan
+asan-build:
 	$(Q)$(MAKE) B=build/asan SAN="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer" \
 		OPT="-O1 -g" HARDEN_FLAGS= LINK_KIND=-pie build/asan/minivm build/asan/unit
+asan: asan-build
 	$(Q)tests/run-unit.sh build/asan/unit
 
 tsan:
@@ -89,6 +90,43 @@ build/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $(B)/libminivm.a
 	@echo "  FUZZ    $@"
 	$(Q)clang $(CPPFLAGS) -std=gnu17 $(WARN) -O1 -g -fsanitize=fuzzer,address,undefined \
 		-fno-sanitize-recover=all -o $@ $< build/fuzz/libminivm.a $(LIBS) -pthread
+
+# --- the guest, payloads and suites ---
+
+-include $(wildcard tests/*/rules.mk)
+
+.PHONY: rootfs guest
+rootfs:
+	$(Q)$(MAKE) --no-print-directory -C guest-images rootfs OUT=$(abspath build/guest)
+# The kernel in the tree is used as it is; this builds it anew and compares.
+guest:
+	$(Q)tests/deps.sh guest demo
+	$(Q)$(MAKE) --no-print-directory -C guest-images all OUT=$(abspath build/guest)
+
+# --- the two commands of the README, and what else a person types ---
+
+.PHONY: demo shell test test-long test-build
+demo shell:
+	$(Q)tests/deps.sh demo
+	$(Q)$(MAKE) --no-print-directory -j2 build/minivm rootfs
+	$(Q)guest-images/demo.sh $@
+
+test-build:
+	$(Q)tests/deps.sh test
+	$(Q)$(MAKE) --no-print-directory -j2 build/minivm build/unit suites rootfs
+	$(Q)$(MAKE) --no-print-directory -j2 asan-build
+	$(Q)$(MAKE) --no-print-directory -j2 fuzz-build
+test: test-build
+	$(Q)tests/run-all.sh
+test-long: test-build
+	$(Q)tests/run-all.sh --long
+
+.PHONY: install
+install: $(B)/minivm
+	install -D -m 755 $(B)/minivm $(DESTDIR)$(PREFIX)/bin/minivm
+	install -D -m 644 docs/minivm.1 $(DESTDIR)$(PREFIX)/share/man/man1/minivm.1
+	install -D -m 644 docs/minivm.bash-completion \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/minivm
 
 # --- lint ---
 

@@ -1,0 +1,143 @@
+#!/bin/bash
+# Everything that `make test` runs, one closing line at the end: N passed, N failed, N skipped.
+# Usage: run-all.sh [--long]
+#
+# What needs KVM runs on this machine's /dev/kvm where it is usable, and in any case inside an outer
+# Linux with ordinary KVM (tests/outer). A stage that cannot run is counted as skipped, and says so.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+long=0
+[ "${1:-}" = --long ] && long=1
+passed=0 failed=0 skipped=0
+logs=build/logs
+mkdir -p $logs
+started=$SECONDS
+
+stage() { # NAME: a heading with the time so far
+	printf '\n== %s (%d s)\n' "$1" $((SECONDS - started))
+}
+
+count() { # PASSED FAILED SKIPPED
+	passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3))
+}
+
+# Adds the closing line of a suite's log; a suite without one, or that failed without counting a
+# failure, is itself a failure.
+take_suite() { # NAME LOG STATUS
+	local line
+	line=$(grep -aE '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped' "$2" | tail -n 1 | tr -d '\r')
+	if [[ $line =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed,\ ([0-9]+)\ skipped ]]; then
+		count "${BASH_REMATCH[1]}" "${BASH_REMATCH[2]}" "${BASH_REMATCH[3]}"
+		echo "$1: $line"
+		[ "$3" = 0 ] || [ "${BASH_REMATCH[2]}" != 0 ] || {
+			echo "not ok - $1 ended with status $3"
+			count 0 1 0
+		}
+	else
+		tail -n 30 "$2"
+		echo "not ok - $1 came to no end (status $3)"
+		count 0 1 0
+	fi
+}
+
+unit() { # NAME BINARY
+	local line rc
+	timeout 600 tests/run-unit.sh "$2" >"$logs/$1.log" 2>&1
+	rc=$?
+	line=$(grep -a 'Synthesis: Tested' "$logs/$1.log" | tail -n 1 | sed 's/\x1b\[[0-9;]*m//g')
+	if [[ $line =~ Passing:\ ([0-9]+)\ \|\ Failing:\ ([0-9]+)\ \|\ Crashing:\ ([0-9]+) ]]; then
+		local bad=$((BASH_REMATCH[2] + BASH_REMATCH[3]))
+		[ $rc = 0 ] || [ $bad != 0 ] || bad=1
+		[ $bad = 0 ] || grep -aE '^\[(FAIL|----)\]|Sanitizer|runtime error' "$logs/$1.log"
+		count "${BASH_REMATCH[1]}" $bad 0
+		echo "$1: ${BASH_REMATCH[1]} passed, $bad failed"
+	else
+		tail -n 30 "$logs/$1.log"
+		echo "not ok - $1 came to no end (status $rc)"
+		count 0 1 0
+	fi
+}
+
+suite() { # NAME SECONDS COMMAND...
+	local name=$1 limit=$2 rc
+	shift 2
+	timeout -k 5 "$limit" "$@" >"$logs/$name.log" 2>&1 </dev/null
+	rc=$?
+	grep -aE '^not ok|^skip' "$logs/$name.log"
+	take_suite "$name" "$logs/$name.log" $rc
+}
+
+# --- what the suites need, in one folder that goes into the outer machine ---
+job=build/job
+make_job() {
+	rm -rf $job
+	mkdir -p $job/payloads
+	cp build/minivm build/guest-suite build/linux-suite build/linux-checks build/hostile-suite $job/
+	cp build/guest/*.elf $job/payloads/
+	cp guest-images/kernel/bzImage build/guest/vmlinux build/guest/root.img build/guest/initrd.cpio $job/
+}
+
+linux_args="--minivm ./minivm --kernel bzImage --vmlinux vmlinux --root root.img --initrd initrd.cpio --checks linux-checks"
+[ $long = 0 ] || linux_args="$linux_args --long"
+
+outer_job() { # the suites, each with its log between markers; status 0 = all were run
+	cat >$job/run <<EOF
+echo "@@ payloads"; ./guest-suite --minivm ./minivm --payloads payloads; echo "@@ status \$?"
+echo "@@ hostile"; ./hostile-suite --minivm ./minivm --kernel bzImage --root root.img; echo "@@ status \$?"
+echo "@@ linux"; ./linux-suite $linux_args; echo "@@ status \$?"
+exit 0
+EOF
+	timeout -k 5 1500 tests/outer/run.sh -t 1400 $job >$logs/outer.log 2>&1
+	[ $? = 0 ] || {
+		tail -n 20 $logs/outer.log
+		echo "not ok - the outer Linux came to no end"
+		count 0 1 0
+	}
+	local name
+	for name in payloads hostile linux; do
+		awk -v n="$name" '/^@@ status/ {on = 0} on {print} $0 ~ "^@@ " n {on = 1}' \
+			$logs/outer.log >$logs/outer-$name.log
+		local rc
+		rc=$(awk -v n="$name" '$0 ~ "^@@ " n {on = 1} on && /^@@ status/ {print $3; exit}' $logs/outer.log | tr -d '\r')
+		grep -aE '^not ok|^skip' $logs/outer-$name.log
+		take_suite "outer $name" $logs/outer-$name.log "${rc:-none}"
+	done
+}
+
+direct_jobs() {
+	if ! build/minivm doctor >$logs/doctor.log 2>&1; then
+		cat $logs/doctor.log
+		echo "skip - /dev/kvm is not usable on this machine: payloads and Linux on it were NOT run"
+		count 0 0 2
+		return
+	fi
+	(cd $job && suite_dir=$PWD && exec true)
+	suite direct-payloads 300 $job/guest-suite --minivm build/minivm --payloads $job/payloads
+	(cd $job && timeout 600 ./linux-suite $linux_args --direct --slow 8) >$logs/direct-linux.log 2>&1 </dev/null
+	take_suite direct-linux $logs/direct-linux.log $?
+}
+
+stage "unit tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+unit unit-asan build/asan/unit
+stage "unit tests, as released"
+unit unit build/unit
+
+make_job
+stage "payloads and Linux on this machine's /dev/kvm"
+direct_jobs
+stage "payloads, hostile input and Linux inside an outer Linux with ordinary KVM"
+outer_job
+
+stage "fuzzing"
+fuzz_time=${FUZZ_TIME:-15}
+while read -r line; do
+	echo "$line"
+	case $line in
+	"ok - "*) count 1 0 0 ;;
+	"not ok - "*) count 0 1 0 ;;
+	esac
+done < <(tests/run-fuzz.sh "$fuzz_time" build/fuzz/fuzz_*[a-z])
+
+printf '\n%d s\n' $((SECONDS - started))
+echo "$passed passed, $failed failed, $skipped skipped"
+[ $failed = 0 ] && [ $passed != 0 ]
