@@ -132,6 +132,33 @@ void machine_destroy(struct machine *m)
 
 /* --- running --- */
 
+/* On emulating hosts only: a vCPU must come out of KVM_RUN for its assist to be armed. */
+#define ASSIST_KICK_NS 5000000ull
+
+static void kick_for_assist(void *opaque)
+{
+	struct machine *m = opaque;
+	unsigned i;
+
+	for (i = 0; i < m->vcpu_count; i++) {
+		if (assist_wants_kick(m->vcpu[i].assist))
+			vcpu_kick(&m->vcpu[i]);
+	}
+	loop_timer_arm(&m->assist_timer, ASSIST_KICK_NS);
+}
+
+static int start_assist_timer(struct machine *m, struct err *err)
+{
+	int ret;
+
+	if (!m->assist)
+		return 0;
+	ret = loop_timer_init(m->loop, &m->assist_timer, kick_for_assist, m, err);
+	if (!ret)
+		loop_timer_arm(&m->assist_timer, ASSIST_KICK_NS);
+	return ret;
+}
+
 /* All threads of the guest are gone when this returns; the devices' memory is still there. */
 static void stop_threads(struct machine *m)
 {
@@ -152,6 +179,8 @@ int machine_run(struct machine *m, struct err *err)
 
 	if (!ret)
 		ret = board_start(m, err);
+	if (!ret)
+		ret = start_assist_timer(m, err);
 	for (i = 0; !ret && i < m->vcpu_count; i++)
 		ret = vcpu_start(&m->vcpu[i], err);
 	if (!ret) {
@@ -160,6 +189,8 @@ int machine_run(struct machine *m, struct err *err)
 			err_sys(err, -ret, "main event loop");
 	}
 	stop_threads(m);
+	if (m->assist_timer.loop)
+		loop_timer_destroy(&m->assist_timer);
 	console_drain(m->console, CONSOLE_DRAIN_MS);
 	return ret;
 }

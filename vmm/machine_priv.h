@@ -59,7 +59,8 @@ struct machine {
 
 	int kvm_fd;
 	int vm_fd;
-	struct kvm_cpuid2 *cpuid; /* what KVM supports */
+	struct kvm_cpuid2 *cpuid; /* what KVM supports, then what the last vCPU was given */
+	unsigned cpuid_capacity;  /* entries that fit into it */
 	bool emulating;           /* KVM's back end emulates kernel mode (docs/emulating-hosts.md) */
 	bool assist;              /* vCPUs carry an assist */
 
@@ -80,6 +81,7 @@ struct machine {
 	struct boot_result boot;
 
 	struct lifeline lifeline;
+	struct loop_timer assist_timer; /* kicks vCPUs until their assist is armed, assist.h */
 	struct vcpu_env env;
 	unsigned vcpu_count; /* created so far */
 	struct vcpu *vcpu;

@@ -2,6 +2,7 @@
 /*
  * The machine's VM and vCPUs: what KVM is told before the first KVM_RUN.
  */
+#include <errno.h>
 #include <stdlib.h>
 
 #include "machine_priv.h"
@@ -16,10 +17,18 @@
 /* Decides about assists. An ordinary host gets none, and pays nothing for them. */
 static int probe_cpu(struct machine *m, struct err *err)
 {
+	struct kvm_cpuid2 *larger;
 	int ret = kvm_supported_cpuid(m->kvm_fd, &m->cpuid, err);
 
 	if (ret)
 		return ret;
+	/* Room for the entries that cpuid_prepare() adds. */
+	m->cpuid_capacity = m->cpuid->nent + CPUID_EXTRA_ENTRIES;
+	larger = realloc(m->cpuid, sizeof(*m->cpuid) +
+				       m->cpuid_capacity * sizeof(m->cpuid->entries[0]));
+	if (!larger)
+		return err_set(err, ENOMEM, "CPUID: out of memory");
+	m->cpuid = larger;
 	m->emulating = kvm_cpuid_is_emulating(m->cpuid);
 	m->assist = m->config->assist == ASSIST_ON ||
 		    (m->config->assist == ASSIST_AUTO && m->emulating);
@@ -91,14 +100,14 @@ static int vcpu_set_boot_regs(struct machine *m, int fd, struct err *err)
 	return ret ? err_sys(err, -ret, "setting the registers") : 0;
 }
 
-/* `cpuid` has room for what is edited; it is restored from `supported` for each vCPU. */
-static int vcpu_setup(struct machine *m, struct vcpu *v, struct kvm_cpuid2 *cpuid,
-		      const struct cpuid_request *req, struct err *err)
+/* m->cpuid is edited for each vCPU in turn. */
+static int vcpu_setup(struct machine *m, struct vcpu *v, const struct cpuid_request *req,
+		      struct err *err)
 {
 	int ret;
 
-	cpuid_prepare(cpuid, req);
-	ret = kvm_vcpu_set_cpuid(v->fd, cpuid, err);
+	cpuid_prepare(m->cpuid, req);
+	ret = kvm_vcpu_set_cpuid(v->fd, m->cpuid, err);
 	if (ret)
 		return ret;
 	ret = vcpu_set_msrs(v->fd);
@@ -108,12 +117,13 @@ static int vcpu_setup(struct machine *m, struct vcpu *v, struct kvm_cpuid2 *cpui
 	if (req->cpu == 0)
 		ret = vcpu_set_boot_regs(m, v->fd, err);
 	if (!ret && m->assist)
-		ret = vcpu_assist_new(v, err);
+		ret = vcpu_assist_new(v, m->cpuid, err);
 	return ret;
 }
 
 int machine_create_vcpus(struct machine *m, struct err *err)
 {
+	bool tsc_deadline = kvm_check_extension(m->kvm_fd, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
 	size_t run_len;
 	unsigned i;
 	int ret = kvm_run_size(m->kvm_fd, &run_len, err);
@@ -125,13 +135,18 @@ int machine_create_vcpus(struct machine *m, struct err *err)
 		return err_set(err, ENOMEM, "%u vCPUs: out of memory", m->config->cpus);
 	for (i = 0; i < m->config->cpus; i++) {
 		const struct cpuid_request req = {
-		    .cpu = i, .cpus = m->config->cpus, .emulating = m->emulating};
+		    .cpu = i,
+		    .cpus = m->config->cpus,
+		    .capacity = m->cpuid_capacity,
+		    .tsc_deadline = tsc_deadline,
+		    .emulating = m->emulating,
+		};
 
 		ret = vcpu_create(m->vm_fd, i, run_len, &m->env, &m->vcpu[i], err);
 		if (ret)
 			return err_context(err, "vCPU %u", i);
 		m->vcpu_count++;
-		ret = vcpu_setup(m, &m->vcpu[i], cpuid, &req, err);
+		ret = vcpu_setup(m, &m->vcpu[i], &req, err);
 		if (ret)
 			return err_context(err, "vCPU %u", i);
 	}

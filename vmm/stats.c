@@ -148,7 +148,7 @@ static json_t *assist_of(struct builder *b, const struct machine *m)
 
 		for (i = 0; i < m->vcpu_count; i++) {
 			if (m->vcpu[i].assist)
-				sum += assist_counter(m->vcpu[i].assist, n);
+				sum += assist_count(m->vcpu[i].assist, n);
 		}
 		if (sum)
 			put_count(b, object, assist_counter_name(n), sum);

@@ -109,8 +109,7 @@ static void *vcpu_thread(void *opaque)
 	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 
 	while (go_on && !atomic_load_explicit(&v->env->stop, memory_order_acquire)) {
-		if (v->assist)
-			assist_before_run(v->assist);
+		assist_before_run(v->assist); /* NULL, and nothing to do, on ordinary hosts */
 		ret = kvm_vcpu_run(v->fd);
 		go_on = ret ? run_failed(v, -ret) : vcpu_handle_exit(v);
 	}

@@ -182,9 +182,14 @@ static bool handle_hlt(struct vcpu *v)
 
 static bool handle_debug(struct vcpu *v)
 {
-	if (v->assist && assist_debug_exit(v->assist, v->run->debug.arch.dr6))
+	int ret = ASSIST_NOT_OURS;
+
+	if (v->assist)
+		ret = assist_debug_exit(v->assist, &v->run->debug.arch);
+	if (ret == ASSIST_HANDLED)
 		return true;
-	vcpu_report(v, "debug exit that nobody asked for");
+	vcpu_report(v, ret < 0 ? "the SYSCALL repair could not reach the vCPU's state"
+			       : "debug exit that nobody asked for");
 	return end_with(v, VM_END_ERROR);
 }
 
@@ -207,7 +212,7 @@ static bool handle_internal_error(struct vcpu *v)
 		len = run->emulation_failure.insn_size;
 	if (len > INSN_MAX)
 		len = INSN_MAX;
-	if (v->assist && assist_emulation_failure(v->assist, insn, len))
+	if (v->assist && assist_emulation_failure(v->assist, insn, len) == ASSIST_HANDLED)
 		return true;
 	hex(text, sizeof(text), insn, len);
 	snprintf(what, sizeof(what), "KVM could not emulate an instruction%s: %s%s",

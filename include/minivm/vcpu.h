@@ -79,6 +79,12 @@ int vcpu_start(struct vcpu *v, struct err *err);
 void vcpu_kick(struct vcpu *v);
 void vcpu_join(struct vcpu *v);
 
+/* --- vmm/vcpu_assist.c --- */
+
+/* Gives the vCPU an assist; `cpuid` is what the guest was given. Before vcpu_start(). -ENOMEM. */
+int vcpu_assist_new(struct vcpu *v, const struct kvm_cpuid2 *cpuid, struct err *err);
+void vcpu_assist_free(struct vcpu *v);
+
 /* --- vmm/vcpu_exit.c --- */
 
 /* Handles the exit in v->run. False: the vCPU cannot go on, an end was reported. */
