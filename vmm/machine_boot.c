@@ -14,9 +14,10 @@
  *   reboot=k           reset through the i8042: we have no ACPI reset register
  *   panic_warm         tells a panic from a reboot, see reset_was_panic()
  *   panic=-1           reset at once after a panic
+ *   acpi=off           there are no tables: spares the kernel the search, and its complaint
  *   minivm.dsr         our guest init heeds COM1's DSR line, see lifeline.c
  */
-#define BOARD_CMDLINE "console=ttyS0 reboot=k,panic_warm panic=-1 minivm.dsr"
+#define BOARD_CMDLINE "console=ttyS0 reboot=k,panic_warm panic=-1 acpi=off minivm.dsr"
 
 /* Where the root file system is, when nobody said: the first disk, unless there is an initrd. */
 static int add_root(const struct machine *m, struct cmdline *c, struct err *err)
