@@ -59,7 +59,7 @@ enum boot_image {
 
 struct boot_result {
 	enum boot_image image;
-	const char *compression; /* "gzip", ... of the payload; "none" for ELF */
+	const char *compression; /* "gzip", ... of the payload; "none" for ELF, "unknown" for RAW */
 	uint64_t entry;		 /* 64-bit entry point, physical */
 	uint64_t kernel_end;	 /* first byte behind the kernel (bss included) */
 };
