@@ -121,6 +121,15 @@ test: test-build
 test-long: test-build
 	$(Q)tests/run-all.sh --long
 
+# The man page and the completion come from the option table; a unit test compares them.
+$(B)/gen-docs: $(B)/obj/docs/gen.o $(B)/libminivm.a
+	@echo "  LD      $@"
+	$(Q)$(CC) -pie $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+.PHONY: docs
+docs: $(B)/gen-docs
+	$(Q)$(B)/gen-docs man docs/minivm.1.in > docs/minivm.1
+	$(Q)$(B)/gen-docs bash > docs/minivm.bash-completion
+
 .PHONY: install
 install: $(B)/minivm
 	install -D -m 755 $(B)/minivm $(DESTDIR)$(PREFIX)/bin/minivm

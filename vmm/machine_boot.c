@@ -37,8 +37,9 @@ static int add_assist_words(const struct machine *m, struct cmdline *c, struct e
 
 	for (i = 0; !ret && assist_cmdline[i]; i++)
 		ret = cmdline_add(c, err, "%s", assist_cmdline[i]);
-	log_msg(m->log, LOG_LEVEL_INFO,
-		"KVM emulates guest kernel mode on this host: words added to the command line");
+	log_msg(m->log, LOG_LEVEL_WARN,
+		"KVM emulates guest kernel mode on this host, which is slow ('minivm doctor'); "
+		"words for it are added to the command line");
 	return ret;
 }
 
@@ -58,7 +59,7 @@ static int build_cmdline(struct machine *m, struct err *err)
 		return cmdline_add(c, err, "%s", config->cmdline_only);
 	if (!ret)
 		ret = cmdline_add(c, err, "%s", BOARD_CMDLINE);
-	if (!ret && m->assist)
+	if (!ret && m->emulating)
 		ret = add_assist_words(m, c, err);
 	if (!ret)
 		ret = add_root(m, c, err);
