@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Bad input and hosts in a bad state. Included by the Makefile, after tests/linux/rules.mk.
+
+HOSTILE_SUITE_OBJ := $(patsubst %.c,$(B)/obj/%.o,$(wildcard tests/hostile/*.c)) $(PROC_OBJ)
+$(HOSTILE_SUITE_OBJ): CPPFLAGS += -Itests/lib
+$(B)/hostile-suite: $(HOSTILE_SUITE_OBJ)
+	@echo "  LD      $@"
+	$(Q)$(CC) -static $(LDFLAGS_ALL) -o $@ $^
+
+.PHONY: suites
+suites: $(B)/hostile-suite
+
+-include $(HOSTILE_SUITE_OBJ:.o=.d)

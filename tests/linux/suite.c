@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * linux-suite --minivm PATH --kernel BZIMAGE --vmlinux PATH --root IMAGE --initrd CPIO --checks
+ *PATH
+ *	[--filter TEXT] [--slow N] [--direct] [--long] [--verbose]
+ *
+ * Boots Linux under minivm, many times. --slow: time limits grow by this factor, work shrinks.
+ * --direct: only the cases that are worth their time on a host whose KVM emulates kernel mode;
+ * --long: those that take long as well. Without /dev/kvm all is skipped. A static program that
+ * needs /tmp and /dev/kvm, so that it runs from an initrd too.
+ */
+#include "suite.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "disk.h"
+
+enum {
+	DIRECT = 1, /* also with --direct */
+	LONG = 2,   /* only with --long */
+};
+
+struct linux_case {
+	const char *name;
+	case_fn *run;
+	unsigned flags;
+};
+
+static const struct linux_case cases[] = {
+    {"bzimage", case_bzimage, DIRECT},
+    {"vmlinux-root-2-cpus", case_vmlinux_root, DIRECT},
+    {"4-cpus", case_four_cpus, 0},
+    {"16-cpus", case_many_cpus, LONG},
+    {"memory-64M", case_memory_small, LONG},
+    {"memory-3G", case_memory_hole, LONG},
+    {"memory-5G", case_memory_high, 0},
+    {"config-file", case_config_file, 0},
+    {"assist-on", case_assist_on, 0},
+    {"cmdline-only", case_cmdline_only, 0},
+
+    {"disk-kinds", case_disk_kinds, DIRECT},
+    {"disk-eight", case_disk_eight, 0},
+    {"disk-ext4", case_disk_ext4, 0},
+    {"disk-killed", case_disk_killed, 0},
+    {"disk-host-full", case_host_full, 0},
+    {"disk-file-limit", case_file_limit, 0},
+    {"overlay-kept", case_overlay_kept, 0},
+    {"overlay-killed", case_overlay_killed, 0},
+    {"shared-base", case_shared_base, 0},
+    {"locks", case_locks, 0},
+
+    {"exit-status", case_exit_status, DIRECT},
+    {"exit-signal", case_exit_signal, 0},
+    {"not-found", case_not_found, 0},
+    {"not-executable", case_not_executable, 0},
+    {"poweroff", case_poweroff, 0},
+    {"reboot-by-init", case_reboot_init, 0},
+    {"reboot", case_reboot, DIRECT},
+    {"panic", case_panic, DIRECT},
+    {"panic-init-dies", case_init_dies, 0},
+    {"triple-fault", case_triple_fault, DIRECT},
+    {"sigterm", case_sigterm, DIRECT},
+    {"sigterm-root", case_sigterm_root, 0},
+    {"sigterm-early", case_sigterm_early, 0},
+    {"sigint-shell", case_sigint_shell, 0},
+    {"sighup", case_sighup, LONG},
+    {"sigterm-twice", case_sigterm_twice, 0},
+    {"grace", case_grace, 0},
+
+    {"stdin-dialogue", case_stdin_dialogue, DIRECT},
+    {"stdin-early", case_stdin_early, 0},
+    {"stdin-file", case_stdin_file, 0},
+    {"stdin-null", case_stdin_null, 0},
+    {"stdin-bulk", case_stdin_bulk, 0},
+    {"stdout-lines", case_stdout_lines, 0},
+    {"stdout-closed", case_stdout_closed, 0},
+    {"stdout-stuck", case_stdout_stuck, 0},
+    {"terminal", case_terminal, 0},
+    {"terminal-sigterm", case_terminal_sigterm, 0},
+    {"terminal-fatal", case_terminal_fatal, 0},
+    {"terminal-escape", case_terminal_escape, 0},
+    {"console-file", case_console_file, 0},
+    {"console-none", case_console_none, 0},
+    {"stats-stdout", case_stats_stdout, 0},
+};
+
+/* --- for the cases --- */
+
+void wrong(struct test *t, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (*t->why)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(t->why, sizeof(t->why), fmt, ap);
+	va_end(ap);
+}
+
+const char *text(struct test *t, const char *fmt, ...)
+{
+	char *s = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (vasprintf(&s, fmt, ap) < 0)
+		s = NULL;
+	va_end(ap);
+	if (!s || t->text_count == TEST_TEXTS_MAX) {
+		wrong(t, "the test has no memory for its texts");
+		free(s);
+		return "";
+	}
+	t->texts[t->text_count++] = s;
+	return s;
+}
+
+const char *scratch_path(struct test *t, const char *name)
+{
+	return text(t, "%s/%s", t->dir, name);
+}
+
+/* --- one case --- */
+
+static void run_case(const struct options *opt, const struct linux_case *c, struct tap *tap)
+{
+	struct test t = {.opt = opt, .tap = tap, .name = c->name};
+	unsigned failed = tap->failed;
+
+	if (scratch_make(t.dir, sizeof(t.dir))) {
+		tap_fail(tap, "%s: no scratch directory: %s", c->name, strerror(errno));
+		return;
+	}
+	c->run(&t);
+	if (t.skip)
+		tap_skip(tap, t.skip, "%s", c->name);
+	else if (*t.why)
+		tap_fail(tap, "%s: %s", c->name, t.why);
+	else if (tap->failed != failed)
+		tap_fail(tap, "%s: a check in the guest failed", c->name);
+	else
+		tap_ok(tap, "%s", c->name);
+	for (unsigned i = 0; i < t.text_count; i++)
+		free(t.texts[i]);
+	scratch_remove(t.dir);
+}
+
+static bool selected(const struct options *opt, const struct linux_case *c)
+{
+	if (opt->filter)
+		return strstr(c->name, opt->filter) != NULL;
+	if (opt->direct && !opt->long_run && !(c->flags & DIRECT))
+		return false;
+	return opt->long_run || !(c->flags & LONG);
+}
+
+/* --- the run --- */
+
+static bool have_kvm(const char **why)
+{
+	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+
+	*why = fd < 0 ? strerror(errno) : NULL;
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
+/* By minivm's own probe. */
+static bool host_emulates(const struct options *opt)
+{
+	const char *const argv[] = {opt->minivm, "doctor", "--json", NULL};
+	const struct proc_request req = {.argv = argv};
+	struct proc p;
+	bool emulates = false;
+	int status;
+
+	if (proc_start(&p, &req))
+		return false;
+	if (proc_wait(&p, 20000 * opt->slow, &status))
+		emulates = strstr(p.out.data, "\"emulating\": true") != NULL;
+	proc_free(&p);
+	return emulates;
+}
+
+static int run_cases(struct options *opt, struct tap *tap)
+{
+	const char *why;
+	int rc = 0;
+
+	if (!have_kvm(&why)) {
+		for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+			if (selected(opt, &cases[i]))
+				tap_skip(tap, why, "%s", cases[i].name);
+		return 0;
+	}
+	rc = images_make(opt);
+	if (rc)
+		return rc;
+	opt->emulating = host_emulates(opt);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		if (selected(opt, &cases[i]))
+			run_case(opt, &cases[i], tap);
+	images_remove(opt);
+	return 0;
+}
+
+static const struct option long_options[] = {
+    {"minivm", required_argument, NULL, 'm'},  {"kernel", required_argument, NULL, 'k'},
+    {"vmlinux", required_argument, NULL, 'v'}, {"root", required_argument, NULL, 'r'},
+    {"initrd", required_argument, NULL, 'i'},  {"checks", required_argument, NULL, 'c'},
+    {"filter", required_argument, NULL, 'f'},  {"slow", required_argument, NULL, 's'},
+    {"direct", no_argument, NULL, 'd'},	       {"long", no_argument, NULL, 'l'},
+    {"verbose", no_argument, NULL, 'V'},       {NULL, 0, NULL, 0},
+};
+
+static bool take_option(struct options *opt, int c)
+{
+	switch (c) {
+	case 'm':
+		opt->minivm = optarg;
+		return true;
+	case 'k':
+		opt->kernel = optarg;
+		return true;
+	case 'v':
+		opt->vmlinux = optarg;
+		return true;
+	case 'r':
+		opt->root = optarg;
+		return true;
+	case 'i':
+		opt->initrd = optarg;
+		return true;
+	case 'c':
+		opt->checks = optarg;
+		return true;
+	case 'f':
+		opt->filter = optarg;
+		return true;
+	case 's':
+		opt->slow = (unsigned)atoi(optarg);
+		return opt->slow > 0;
+	case 'd':
+		return opt->direct = true;
+	case 'l':
+		return opt->long_run = true;
+	case 'V':
+		return opt->verbose = true;
+	default:
+		return false;
+	}
+}
+
+int main(int argc, char **argv)
+{
+	struct options opt = {.slow = 1};
+	struct tap tap = {0};
+	int c, rc;
+
+	while ((c = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+		if (!take_option(&opt, c))
+			return 2;
+	}
+	if (!opt.minivm || !opt.kernel || !opt.vmlinux || !opt.root || !opt.initrd || !opt.checks ||
+	    optind != argc) {
+		fprintf(stderr, "usage: linux-suite --minivm PATH --kernel BZIMAGE --vmlinux PATH "
+				"--root IMAGE --initrd CPIO --checks PATH [--filter TEXT] "
+				"[--slow N] [--direct] [--long] [--verbose]\n");
+		return 2;
+	}
+	rc = run_cases(&opt, &tap);
+	if (rc)
+		tap_fail(&tap, "images: cannot be made: %s", strerror(-rc));
+	return tap_done(&tap);
+}
