@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a command line, and the file it names, can say wrong. Names are those of fixtures.c. */
+#include "suite.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define K "--kernel", "@kernel"
+
+static const struct refusal table[] = {
+    /* words */
+    {"no arguments", {NULL}, .want = "--kernel"},
+    {"no kernel", {"--cpus", "1"}, .want = "--kernel"},
+    {"unknown option", {K, "--frobnicate"}, .want = "--frobnicate"},
+    {"unknown option with a value", {K, "--frobnicate=1"}, .want = "--frobnicate"},
+    {"unknown short option", {K, "-x"}, .want = "-x"},
+    {"stray word", {K, "frobnicate"}, .want = "frobnicate"},
+    {"unknown command", {"frobnicate"}, .want = "frobnicate"},
+    {"misspelt option", {K, "--memroy", "1G"}, .want = "--memory"},
+    {"option without its value", {"--kernel"}, .want = "--kernel"},
+    {"option with an empty value", {"--kernel", ""}, .want = "--kernel"},
+    {"option with an empty value behind =", {"--kernel="}, .want = "--kernel"},
+    {"value for an option that takes none", {"--help=yes"}, .want = "--help"},
+    {"option twice", {K, "--cpus", "1", "--cpus", "2"}, .want = "--cpus"},
+    {"kernel twice", {K, K}, .want = "--kernel"},
+    {"doctor with an option of run", {"doctor", "--kernel", "@kernel"}, .want = "--kernel"},
+    {"json without doctor", {K, "--json"}, .want = "--json"},
+
+    /* numbers */
+    {"no CPUs", {K, "--cpus", "0"}, .want = "\"0\""},
+    {"33 CPUs", {K, "--cpus", "33"}, .want = "\"33\""},
+    {"1000 CPUs", {K, "--cpus", "1000"}, .want = "\"1000\""},
+    {"CPUs below zero", {K, "--cpus", "-1"}, .want = "\"-1\""},
+    {"CPUs in letters", {K, "--cpus", "two"}, .want = "\"two\""},
+    {"CPUs with a rest", {K, "--cpus", "2x"}, .want = "\"2x\""},
+    {"CPUs with a space", {K, "--cpus", " 2"}, .want = "\" 2\""},
+    {"CPUs beyond all bounds",
+     {K, "--cpus", "18446744073709551617"},
+     .want = "18446744073709551617"},
+    {"empty number of CPUs", {K, "--cpus", ""}, .want = "--cpus"},
+    {"no memory", {K, "--memory", "0"}, .want = "\"0\""},
+    {"1M of memory", {K, "--memory", "1M"}, .want = "\"1M\""},
+    {"15M of memory", {K, "--memory", "15M"}, .want = "\"15M\""},
+    {"memory below zero", {K, "--memory", "-512M"}, .want = "\"-512M\""},
+    {"memory beyond all bounds", {K, "--memory", "99999999999999T"}, .want = "99999999999999T"},
+    {"2T of memory", {K, "--memory", "2T"}, .want = "\"2T\""},
+    {"memory not in pages", {K, "--memory", "16777217"}, .want = "16777217"},
+    {"memory with a fraction", {K, "--memory", "1.5G"}, .want = "\"1.5G\""},
+    {"memory in an unknown unit", {K, "--memory", "1X"}, .want = "\"1X\""},
+    {"memory in words", {K, "--memory", "512 MB"}, .want = "\"512 MB\""},
+    {"grace time below zero", {K, "--grace", "-1"}, .want = "\"-1\""},
+    {"grace time of a year", {K, "--grace", "31536000"}, .want = "31536000"},
+
+    /* choices */
+    {"unknown console", {K, "--console", "vga"}, .want = "\"vga\""},
+    {"console file without a name", {K, "--console", "file="}, .want = "file="},
+    {"unknown assist", {K, "--assist", "maybe"}, .want = "\"maybe\""},
+    {"unknown log level", {K, "--log-level", "loud"}, .want = "\"loud\""},
+    {"two command lines", {K, "--cmdline", "a", "--cmdline-only", "b"}, .want = "cmdline-only"},
+    {"newline in the command line", {K, "--cmdline", "a\nb"}, .want = "command line", .kvm = true},
+
+    /* kernels and initrds */
+    {"missing kernel", {"--kernel", "@no-such"}, .want = "@no-such"},
+    {"kernel below a missing directory", {"--kernel", "@no/such"}, .want = "@no/such"},
+    {"kernel below a file", {"--kernel", "@text/such"}, .want = "@text/such"},
+    {"dangling link as kernel", {"--kernel", "@dangling"}, .want = "@dangling"},
+    {"link loop as kernel", {"--kernel", "@loop"}, .want = "@loop"},
+    {"directory as kernel", {"--kernel", "@dir"}, .want = "@dir"},
+    {"empty kernel", {"--kernel", "@empty"}, .want = "@empty"},
+    {"text as kernel", {"--kernel", "@text"}, .want = "@text", .kvm = true},
+    {"random kernel", {"--kernel", "@random"}, .want = "@random", .kvm = true},
+    {"FIFO as kernel", {"--kernel", "@fifo"}, .want = "@fifo"},
+    {"socket as kernel", {"--kernel", "@socket"}, .want = "@socket"},
+    {"device as kernel", {"--kernel", "/dev/zero"}, .want = "/dev/zero"},
+    {"huge kernel", {"--kernel", "@huge"}, .want = "@huge"},
+    {"zeroes as kernel", {"--kernel", "@disk"}, .want = "@disk", .kvm = true},
+    {"missing initrd", {K, "--initrd", "@no-such"}, .want = "@no-such"},
+    {"directory as initrd", {K, "--initrd", "@dir"}, .want = "@dir"},
+    {"empty initrd", {K, "--initrd", "@empty"}, .want = "@empty"},
+    {"initrd that is larger than memory", {K, "--initrd", "@huge"}, .want = "@huge"},
+    {"16M for Linux", {K, "--memory", "16M"}, .want = "memory", .kvm = true},
+    {"kernel of another user",
+     {"--kernel", "@noread"},
+     .want = "readable",
+     .root = true,
+     .prepare = become_nobody},
+    {"initrd of another user",
+     {K, "--initrd", "@noread"},
+     .want = "readable",
+     .root = true,
+     .prepare = become_nobody},
+
+    /* disks */
+    {"missing disk", {K, "--disk", "@no-such"}, .want = "@no-such", .kvm = true},
+    {"directory as disk", {K, "--disk", "@dir"}, .want = "@dir", .kvm = true},
+    {"directory as read-only disk", {K, "--disk", "@dir,ro"}, .want = "@dir", .kvm = true},
+    {"empty disk", {K, "--disk", "@empty"}, .want = "@empty", .kvm = true},
+    {"disk of an odd size", {K, "--disk", "@odd"}, .want = "512", .kvm = true},
+    {"disk smaller than a sector", {K, "--disk", "@small"}, .want = "512", .kvm = true},
+    {"overlay of an odd size", {K, "--disk", "@odd,overlay"}, .want = "512", .kvm = true},
+    {"FIFO as disk", {K, "--disk", "@fifo"}, .want = "@fifo", .kvm = true},
+    {"FIFO as read-only disk", {K, "--disk", "@fifo,ro"}, .want = "@fifo", .kvm = true},
+    {"socket as disk", {K, "--disk", "@socket"}, .want = "@socket", .kvm = true},
+    {"device without blocks as disk", {K, "--disk", "/dev/zero"}, .want = "/dev/zero", .kvm = true},
+    {"dangling link as disk", {K, "--disk", "@dangling"}, .want = "@dangling", .kvm = true},
+    {"disk twice", {K, "--disk", "@disk", "--disk", "@disk"}, .want = "@disk", .kvm = true},
+    {"disk twice, read-only once",
+     {K, "--disk", "@disk,ro", "--disk", "@disk"},
+     .want = "@disk",
+     .kvm = true},
+    {"disk of another user",
+     {K, "--disk", "@noread"},
+     .want = "@noread",
+     .kvm = true,
+     .root = true,
+     .prepare = become_nobody},
+    {"write-protected disk",
+     {K, "--disk", "@nowrite"},
+     .want = "@nowrite",
+     .kvm = true,
+     .root = true,
+     .prepare = become_nobody},
+    {"disk without a path", {K, "--disk", ",ro"}, .want = "path"},
+    {"empty disk option", {K, "--disk", ""}, .want = "--disk"},
+    {"unknown word of a disk", {K, "--disk", "@disk,frobnicate"}, .want = "frobnicate"},
+    {"word of a disk twice", {K, "--disk", "@disk,ro,ro"}, .want = "ro"},
+    {"word of a disk without its value", {K, "--disk", "@disk,id="}, .want = "id"},
+    {"unknown format", {K, "--disk", "@disk,format=qcow2"}, .want = "qcow2"},
+    {"read-only overlay", {K, "--disk", "@disk,ro,overlay"}, .want = "overlay"},
+    {"id that is too long",
+     {K, "--disk", "@disk,id=abcdefghijklmnopqrstu"},
+     .want = "abcdefghijklmnopqrstu"},
+    {"id with a space", {K, "--disk", "@disk,id=a b"}, .want = "a b"},
+    {"two disks of one id", {K, "--disk", "@disk,id=a", "--disk", "@disk2,id=a"}, .want = "\"a\""},
+    {"nine disks",
+     {K, "--disk", "a", "--disk", "b", "--disk", "c", "--disk", "d", "--disk", "e", "--disk", "f",
+      "--disk", "g", "--disk", "h", "--disk", "i"},
+     .want = "8"},
+
+    /* layers */
+    {"layer in a missing directory",
+     {K, "--disk", "@disk,overlay=@no/such"},
+     .want = "@no/such",
+     .kvm = true},
+    {"directory as layer", {K, "--disk", "@disk,overlay=@dir"}, .want = "@dir", .kvm = true},
+    {"empty file as layer", {K, "--disk", "@disk,overlay=@empty"}, .want = "@empty", .kvm = true},
+    {"text as layer", {K, "--disk", "@disk,overlay=@text"}, .want = "@text", .kvm = true},
+    {"random layer", {K, "--disk", "@disk,overlay=@random"}, .want = "@random", .kvm = true},
+    {"FIFO as layer", {K, "--disk", "@disk,overlay=@fifo"}, .want = "@fifo", .kvm = true},
+    {"device as layer", {K, "--disk", "@disk,overlay=/dev/zero"}, .want = "/dev/zero", .kvm = true},
+    {"layer over itself", {K, "--disk", "@disk,overlay=@disk"}, .want = "@disk", .kvm = true},
+    {"missing base of a new layer",
+     {K, "--disk", "@no-such,overlay=@new-layer"},
+     .want = "@no-such",
+     .kvm = true},
+
+    /* console and statistics */
+    {"console file in a missing directory",
+     {K, "--console", "file=@no/such"},
+     .want = "@no/such",
+     .kvm = true},
+    {"directory as console file", {K, "--console", "file=@dir"}, .want = "@dir", .kvm = true},
+    {"FIFO without reader as console file",
+     {K, "--console", "file=@fifo"},
+     .want = "@fifo",
+     .kvm = true},
+    {"socket as console file", {K, "--console", "file=@socket"}, .want = "@socket", .kvm = true},
+    {"console file of another user",
+     {K, "--console", "file=@text"},
+     .want = "@text",
+     .kvm = true,
+     .root = true,
+     .prepare = become_nobody},
+    {"statistics in a missing directory",
+     {K, "--stats", "@no/such"},
+     .want = "@no/such",
+     .kvm = true},
+    {"directory for statistics", {K, "--stats", "@dir"}, .want = "@dir", .kvm = true},
+
+    /* nothing is written when another thing is wrong */
+    {"missing kernel, all outputs new",
+     {"--kernel", "@no-such", "--console", "file=@new-console", "--stats", "@new-stats", "--disk",
+      "@disk,overlay=@new-layer"},
+     .want = "@no-such"},
+    {"random kernel, all outputs new",
+     {"--kernel", "@random", "--console", "file=@new-console", "--stats", "@new-stats", "--disk",
+      "@disk,overlay=@new-layer"},
+     .want = "@random",
+     .kvm = true},
+    {"too little memory, all outputs new",
+     {K, "--memory", "16M", "--console", "file=@new-console", "--stats", "@new-stats", "--disk",
+      "@disk,overlay=@new-layer"},
+     .want = "memory",
+     .kvm = true},
+    {"bad second disk, all outputs new",
+     {K, "--console", "file=@new-console", "--stats", "@new-stats", "--disk",
+      "@disk,overlay=@new-layer", "--disk", "@odd"},
+     .want = "@odd",
+     .kvm = true},
+    {"bad second disk, all outputs there",
+     {K, "--console", "file=@old-console", "--stats", "@old-stats", "--disk", "@disk", "--disk",
+      "@odd"},
+     .want = "@odd",
+     .kvm = true},
+    {"bad console file, new layer",
+     {K, "--console", "file=@no/such", "--disk", "@disk,overlay=@new-layer"},
+     .want = "@no/such",
+     .kvm = true},
+    {"bad statistics file, all there",
+     {K, "--console", "file=@old-console", "--stats", "@no/such", "--disk",
+      "@disk,overlay=@new-layer"},
+     .want = "@no/such",
+     .kvm = true},
+
+    /* configuration files */
+    {"missing configuration", {"--config", "@no-such"}, .want = "@no-such"},
+    {"directory as configuration", {"--config", "@dir"}, .want = "@dir"},
+    {"FIFO as configuration", {"--config", "@fifo"}, .want = "@fifo"},
+    {"configuration without end", {"--config", "/dev/zero"}, .want = "/dev/zero"},
+    {"random configuration", {"--config", "@random.ini"}, .want = "@random.ini"},
+    {"line without end in the configuration", {"--config", "@large.ini"}, .want = "@large.ini:"},
+    {"empty configuration", {"--config", "@empty"}, .want = "kernel"},
+    {"configuration without a kernel", {"--config", "@nokernel.ini"}, .want = "kernel"},
+    {"unknown key", {"--config", "@key.ini"}, .want = "@key.ini:3"},
+    {"unknown section", {"--config", "@section.ini"}, .want = "@section.ini:1"},
+    {"key before any section", {"--config", "@early.ini"}, .want = "@early.ini:1"},
+    {"bad value of a key", {"--config", "@value.ini"}, .want = "lots"},
+    {"key without a value", {"--config", "@void.ini"}, .want = "@void.ini:2"},
+    {"key twice", {"--config", "@twice.ini"}, .want = "@twice.ini:3"},
+    {"line that is no key", {"--config", "@shape.ini"}, .want = "@shape.ini:2"},
+    {"section that is not closed", {"--config", "@bracket.ini"}, .want = "@bracket.ini:1"},
+    {"missing disk of a configuration", {"--config", "@disk.ini"}, .want = "@no-such", .kvm = true},
+    {"configuration of another user",
+     {"--config", "@noread"},
+     .want = "@noread",
+     .root = true,
+     .prepare = become_nobody},
+};
+
+/* Longer than the kernel takes, and longer than minivm has room for. */
+static void long_command_lines(struct suite *s)
+{
+	const size_t longest = 100000;
+	char *words = malloc(longest + 1);
+	struct refusal r = {.args = {K, "--cmdline", words}, .want = "ommand line", .kvm = true};
+
+	if (!words)
+		return;
+	memset(words, 'a', longest);
+	words[3000] = '\0';
+	r.name = "command line that is too long for Linux";
+	refuse(s, &r);
+	words[3000] = 'a';
+	words[longest] = '\0';
+	r.name = "command line without end";
+	refuse(s, &r);
+	free(words);
+}
+
+void run_table(struct suite *s)
+{
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+		refuse(s, &table[i]);
+	long_command_lines(s);
+}
