@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# Bad input and hosts in a bad state. Included by the Makefile, after tests/linux/rules.mk.
+# Bad input and hosts in a bad state. Included by the Makefile.
 
-HOSTILE_SUITE_OBJ := $(patsubst %.c,$(B)/obj/%.o,$(wildcard tests/hostile/*.c)) $(PROC_OBJ)
+HOSTILE_SUITE_OBJ := $(patsubst %.c,$(B)/obj/%.o,$(wildcard tests/hostile/*.c) \
+	tests/lib/tap.c tests/lib/disk.c tests/lib/proc.c)
 $(HOSTILE_SUITE_OBJ): CPPFLAGS += -Itests/lib
 $(B)/hostile-suite: $(HOSTILE_SUITE_OBJ)
 	@echo "  LD      $@"

@@ -19,8 +19,8 @@ $(B)/linux-checks: $(LINUX_CHECKS_SRC) $(wildcard $(LINUX)/guest/*.h) $(LINUX)/c
 		-static -no-pie -s -Wl,-z,noseparate-code,--build-id=none -o $@ $(LINUX_CHECKS_SRC)
 
 # The programs that run on the host, or in the outer Linux, where there are no libraries.
-PROC_OBJ := $(B)/obj/tests/lib/tap.o $(B)/obj/tests/lib/disk.o $(B)/obj/tests/lib/proc.o
-LINUX_SUITE_OBJ := $(patsubst %.c,$(B)/obj/%.o,$(wildcard $(LINUX)/suite*.c)) $(PROC_OBJ)
+LINUX_SUITE_OBJ := $(patsubst %.c,$(B)/obj/%.o,$(wildcard $(LINUX)/suite*.c) \
+	tests/lib/tap.c tests/lib/disk.c tests/lib/proc.c)
 $(LINUX_SUITE_OBJ): CPPFLAGS += -Itests/lib
 $(B)/linux-suite: $(LINUX_SUITE_OBJ)
 	@echo "  LD      $@"
