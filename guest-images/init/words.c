@@ -75,7 +75,7 @@ static bool parse_grace(const char *text, unsigned int *grace)
 static bool take_word(struct words *w, const char *name, char *value)
 {
 	if (!strcmp(name, "dsr")) {
-		w->dsr = true;
+		w->dsr = !value;
 		return !value;
 	}
 	if (!value || !*value)
