@@ -82,6 +82,7 @@ static const char *const counter_names[ASSIST_COUNTERS] = {
     [ASSIST_N_ADX] = "adx",
     [ASSIST_N_USER_UD] = "unknown_user",
     [ASSIST_N_SYSCALL] = "syscall",
+    [ASSIST_N_SYSCALL_REFUSED] = "syscall_refused",
     [ASSIST_N_PAGE_FAULT] = "page_fault",
     [ASSIST_N_PAGE_FAULT_STEP] = "page_fault_step",
     [ASSIST_N_DEBUG_PASSED] = "debug_passed",

@@ -9,7 +9,7 @@
  * Theory of operation. A breakpoint (KVM_SET_GUEST_DEBUG) sits on the first instruction of the
  * guest's page-fault entry. At each stop there:
  *
- *	is it a mis-delivered SYSCALL?	looks_like_syscall(): frame, CR2, R11, RCX
+ *	is it a mis-delivered SYSCALL?	frame, CR2, R11 and RCX tell
  *	yes				the registers become those of SYSCALL (APM vol. 3), go on
  *	no				a true page fault: get past the breakpoint, go on
  *
@@ -189,13 +189,17 @@ static bool behind_syscall(const struct assist_ctx *c)
 	       insn[0] == 0x0f && insn[1] == 0x05;
 }
 
-/* All signs of a mis-delivered SYSCALL, the cheap ones first; `lstar` as the guest has set it. */
-static bool looks_like_syscall(const struct assist_ctx *c, const struct frame *frame,
-			       uint64_t lstar)
+/* User mode has fetched from LSTAR, where the guest has set it now: by SYSCALL or by a jump. */
+static bool fault_at_lstar(const struct assist_ctx *c, const struct frame *frame, uint64_t lstar)
 {
 	return frame->error_code == SYSCALL_ERROR_CODE && (frame->cs & 3) == 3 &&
-	       frame->rip == lstar && c->sregs.cr2 == lstar &&
-	       ((frame->rflags ^ c->regs.r11) & ~RFLAGS_RF) == 0 && behind_syscall(c);
+	       frame->rip == lstar && c->sregs.cr2 == lstar;
+}
+
+/* What SYSCALL leaves in R11 and RCX. */
+static bool syscall_registers(const struct assist_ctx *c, const struct frame *frame)
+{
+	return ((frame->rflags ^ c->regs.r11) & ~RFLAGS_RF) == 0 && behind_syscall(c);
 }
 
 /* --- the repair --- */
@@ -285,8 +289,11 @@ static int at_entry(struct assist_ctx *c, uint64_t lstar)
 {
 	struct frame frame;
 
-	if (read_frame(c, &frame) && looks_like_syscall(c, &frame, lstar))
+	if (!read_frame(c, &frame) || !fault_at_lstar(c, &frame, lstar))
+		return pass_page_fault(c);
+	if (syscall_registers(c, &frame))
 		return enter_kernel(c, &frame, lstar);
+	assist_bump(c->a, ASSIST_N_SYSCALL_REFUSED);
 	return pass_page_fault(c);
 }
 

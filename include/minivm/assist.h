@@ -76,8 +76,11 @@ enum assist_counter {
 	ASSIST_N_LZCNT,
 	ASSIST_N_BMI,
 	ASSIST_N_ADX,
-	ASSIST_N_USER_UD,	  /* an unknown instruction at CPL 3: the guest got #UD */
-	ASSIST_N_SYSCALL,	  /* SYSCALLs repaired */
+	ASSIST_N_USER_UD, /* an unknown instruction at CPL 3: the guest got #UD */
+	ASSIST_N_SYSCALL, /* SYSCALLs repaired */
+	/* At LSTAR in every other way, but R11 or RCX do not fit: a jump there, or a repair too
+	   strict. */
+	ASSIST_N_SYSCALL_REFUSED,
 	ASSIST_N_PAGE_FAULT,	  /* stops at the page-fault entry that were page faults */
 	ASSIST_N_PAGE_FAULT_STEP, /* of these: gone past by a single step of KVM's */
 	ASSIST_N_DEBUG_PASSED,	  /* debug exceptions of the guest's own, passed on */

@@ -15,7 +15,9 @@
 #include "minivm/assist.h"
 #include "minivm/walk.h"
 
-#define FAKE_RAM    (4u << 20)
+#ifndef FAKE_RAM
+#define FAKE_RAM (4u << 20)
+#endif
 #define FAKE_TABLES 0x1000u /* page tables from here on */
 
 enum {
@@ -34,7 +36,6 @@ struct fake {
 	uint64_t next_table;
 	struct kvm_regs regs;
 	struct kvm_sregs sregs;
-	struct kvm_xsave xsave;
 	uint64_t xcr0;
 	struct kvm_vcpu_events events;
 	struct kvm_debugregs dr;
@@ -45,6 +46,7 @@ struct fake {
 	unsigned debug_calls;
 	int fail; /* what all ops return */
 	struct assist a;
+	struct kvm_xsave xsave; /* last: it ends in a flexible array */
 };
 
 static inline struct fake *fake_enter(void *cpu)
@@ -192,7 +194,7 @@ static inline uint64_t *fake_pte(struct fake *f, uint64_t linear, unsigned level
 		if (!(*e & P)) {
 			*e = f->next_table | P | W | U;
 			f->next_table += 0x1000;
-			assert(f->next_table < 0x100000);
+			assert(f->next_table < FAKE_RAM / 2);
 		}
 		table = *e & 0x000ffffffffff000ull;
 	}
@@ -208,8 +210,11 @@ static inline uint64_t *fake_map(struct fake *f, uint64_t linear, uint64_t gpa, 
 	return pte;
 }
 
-/* Long mode, CPL 0, as Linux runs: WP, SMEP, SMAP, NX, SSE. No page is mapped. */
-static inline void fake_init(struct fake *f)
+/*
+ * Long mode, CPL 0, as Linux runs: WP, SMEP, SMAP, NX, SSE. No page is mapped. `ram`: FAKE_RAM
+ * bytes, page-aligned, which are cleared.
+ */
+static inline void fake_init_in(struct fake *f, uint8_t *ram)
 {
 	struct assist_setup setup = {
 	    .mem = &f->mem,
@@ -220,8 +225,7 @@ static inline void fake_init(struct fake *f)
 	};
 
 	*f = (struct fake){.next_table = FAKE_TABLES + 0x1000};
-	f->ram = aligned_alloc(4096, FAKE_RAM);
-	assert(f->ram);
+	f->ram = ram;
 	memset(f->ram, 0, FAKE_RAM);
 	f->mem.count = 1;
 	f->mem.region[0] = (struct guest_region){.gpa = GPA(0), .len = FAKE_RAM, .host = f->ram};
@@ -237,6 +241,14 @@ static inline void fake_init(struct fake *f)
 	f->dr.dr6 = 0xffff0ff0;
 	f->dr.dr7 = 0x400;
 	assist_init(&f->a, &setup);
+}
+
+static inline void fake_init(struct fake *f)
+{
+	uint8_t *ram = aligned_alloc(4096, FAKE_RAM);
+
+	assert(ram);
+	fake_init_in(f, ram);
 }
 
 static inline void fake_user(struct fake *f)

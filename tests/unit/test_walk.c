@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The guest page walk: translations, every reason to fault, accessed and dirty bits. */
 #include <criterion/criterion.h>
+#include <pthread.h>
 
 #include "assist_fake.h"
 
@@ -331,4 +332,47 @@ Test(walk, peek_at_the_end_of_the_address_space)
 	cr_assert(walk_peek(&f.mem, &s, 0xfffffffffffffff8ull, 0, buf, 8));
 	cr_assert(!walk_peek(&f.mem, &s, 0xfffffffffffffff9ull, 0, buf, 8));
 	cr_assert(!walk_peek(&f.mem, &s, 0x00007ffffffffff9ull, 0, buf, 8));
+}
+
+/* --- against another CPU that swaps the page out and in --- */
+
+#define SWAPPED 0x123456789abc0802ull /* not present; bits 5 and 6 are part of a swap slot */
+
+struct swapper {
+	uint64_t *pte;
+	bool stop;
+	unsigned rounds, damaged;
+};
+
+static void *swap_out_and_in(void *arg)
+{
+	struct swapper *s = arg;
+
+	while (!__atomic_load_n(&s->stop, __ATOMIC_RELAXED)) {
+		uint64_t in = 0x234000u | P | W;
+
+		__atomic_store_n(s->pte, SWAPPED, __ATOMIC_RELAXED);
+		if (__atomic_exchange_n(s->pte, in, __ATOMIC_RELAXED) != SWAPPED)
+			s->damaged++;
+		s->rounds++;
+	}
+	return NULL;
+}
+
+Test(walk, entries_that_change_meanwhile_are_not_damaged)
+{
+	struct swapper s = {.pte = fake_map(&f, LIN, 0x234000, P | W)};
+	unsigned seen[WALK_UNSUPPORTED + 1] = {0};
+	pthread_t thread;
+
+	cr_assert_eq(pthread_create(&thread, NULL, swap_out_and_in, &s), 0);
+	for (unsigned i = 0; i < 200000; i++) {
+		struct walk_result r;
+
+		seen[walk(LIN, WALK_WRITE, &r)]++;
+	}
+	__atomic_store_n(&s.stop, true, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+	cr_assert_eq(s.damaged, 0, "%u of %u", s.damaged, s.rounds);
+	cr_assert_eq(seen[WALK_OK] + seen[WALK_FAULT] + seen[WALK_AGAIN], 200000);
 }
