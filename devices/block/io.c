@@ -14,6 +14,7 @@
  */
 #include "io.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
@@ -55,7 +56,10 @@ unsigned block_cursor_peek(const struct block_cursor *c, size_t len, struct iove
 void block_cursor_advance(struct block_cursor *c, size_t len)
 {
 	while (len > 0) {
-		size_t part = c->iov->iov_len - c->skip;
+		size_t part;
+
+		assert(c->n > 0);
+		part = c->iov->iov_len - c->skip;
 
 		if (len < part) {
 			c->skip += len;

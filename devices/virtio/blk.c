@@ -4,8 +4,8 @@
  *
  * Theory of operation. A kick drains the queue on the disk's own loop: each request is carried out
  * in place by preadv/pwritev straight between the image and guest memory, completed, and one
- * question is asked at the end of the batch: does the driver want an interrupt? A batch is bounded;
- * what is left waits for the loop's next round, so that a reset gets its turn.
+ * question is asked at the end of the batch: does the driver want an interrupt? A turn is bounded;
+ * what is left waits for the loop's next round, so that a reset is not kept waiting.
  *
  * Framing. Nothing is assumed about how a request is cut into descriptors (§2.7.4.2): the first 16
  * readable bytes are the header, the last writable byte is the status, what lies between is data.
@@ -31,8 +31,12 @@
 #include <linux/virtio_blk.h>
 #include <linux/virtio_ids.h>
 
-/* Queue entries looked at per turn on the loop. */
-#define BLK_BATCH 64u
+/*
+ * What one turn on the loop may cost: a unit per queue entry that is looked at and per 128 KiB of
+ * data. So a reset waits for a few milliseconds of work, and for the request that is under way.
+ */
+#define BLK_TURN      64u
+#define BLK_UNIT_DATA (128u << 10)
 
 #define BLK_QUEUE_SIZE VQ_SIZE_MAX
 /* The configuration space of VIRTIO 1.2 up to write_zeroes_may_unmap and its padding. */
@@ -41,6 +45,9 @@ _Static_assert(sizeof(struct virtio_blk_config) >= BLK_CONFIG_LEN, "blk_config_r
 
 /* Data segments beside header and status, so that a request fits into the ring without a table. */
 #define BLK_SEG_MAX (BLK_QUEUE_SIZE - 2)
+/* Bounds the time that one request takes; no driver misses longer segments. */
+#define BLK_SIZE_MAX (1u << 20)
+#define BLK_DATA_MAX (BLK_SEG_MAX * BLK_SIZE_MAX)
 
 struct blk_header {
 	uint32_t type;
@@ -159,14 +166,14 @@ static uint8_t host_error(struct virtio_blk *blk, const char *what, int ret)
 	return VIRTIO_BLK_S_IOERR;
 }
 
-/* Whole sectors, inside the disk. */
+/* Whole sectors, inside the disk, and no more than the limits allow. */
 static bool in_range(const struct virtio_blk *blk, const struct blk_request *req)
 {
 	uint64_t capacity = blk->backend->size / BLOCK_SECTOR_SIZE;
 	uint64_t sectors = req->data_len / BLOCK_SECTOR_SIZE;
 
-	return req->data_len % BLOCK_SECTOR_SIZE == 0 && req->header.sector <= capacity &&
-	       sectors <= capacity - req->header.sector;
+	return req->data_len % BLOCK_SECTOR_SIZE == 0 && req->data_len <= BLK_DATA_MAX &&
+	       req->header.sector <= capacity && sectors <= capacity - req->header.sector;
 }
 
 static uint8_t do_read(struct virtio_blk *blk, struct blk_request *req)
@@ -297,41 +304,50 @@ static uint32_t handle(struct virtio_blk *blk, const struct vq_chain *c)
 
 /* --- the device --- */
 
+/* The units of BLK_TURN that a chain took; what was refused unread is counted all the same. */
+static unsigned cost(const struct vq_chain *c)
+{
+	return 1 + (c->readable_len / BLK_UNIT_DATA) + (c->writable_len / BLK_UNIT_DATA);
+}
+
 static void blk_notify(void *dev, unsigned queue)
 {
 	struct virtio_blk *blk = dev;
 	struct virtqueue *vq;
-	unsigned left = BLK_BATCH;
+	unsigned spent = 0;
 	int ret = 0;
 
 	if (!blk->virtio)
 		return;
 	vq = virtio_queue(blk->virtio, queue);
 	vq_disable_notify(vq);
-	for (; left > 0; left--) {
+	while (spent < BLK_TURN) {
 		ret = vq_pop(vq, &blk->chain);
 		if (ret < 0)
 			break;
 		if (ret == 1) {
 			vq_push(vq, &blk->chain, handle(blk, &blk->chain));
+			spent += cost(&blk->chain);
 			continue;
 		}
 		if (!vq_enable_notify(vq))
 			break;
 		vq_disable_notify(vq);
+		spent++;
 	}
 	virtio_signal_queue(blk->virtio, queue);
 	if (ret < 0)
 		virtio_needs_reset(blk->virtio);
-	else if (left == 0)
+	else if (spent >= BLK_TURN)
 		virtio_notify_again(blk->virtio, queue);
 }
 
 static uint64_t blk_features(void *dev)
 {
 	const struct virtio_blk *blk = dev;
-	uint64_t features = 1ull << VIRTIO_BLK_F_SEG_MAX | 1ull << VIRTIO_BLK_F_BLK_SIZE |
-			    1ull << VIRTIO_BLK_F_TOPOLOGY | 1ull << VIRTIO_BLK_F_FLUSH;
+	uint64_t features = 1ull << VIRTIO_BLK_F_SIZE_MAX | 1ull << VIRTIO_BLK_F_SEG_MAX |
+			    1ull << VIRTIO_BLK_F_BLK_SIZE | 1ull << VIRTIO_BLK_F_TOPOLOGY |
+			    1ull << VIRTIO_BLK_F_FLUSH;
 
 	if (blk->backend->readonly)
 		features |= 1ull << VIRTIO_BLK_F_RO;
@@ -390,6 +406,7 @@ static void fill_config(struct virtio_blk_config *config, const struct block *b)
 	uint32_t physical = b->physical_block / BLOCK_SECTOR_SIZE;
 
 	config->capacity = b->size / BLOCK_SECTOR_SIZE;
+	config->size_max = BLK_SIZE_MAX;
 	config->seg_max = BLK_SEG_MAX;
 	config->blk_size = BLOCK_SECTOR_SIZE;
 	config->physical_block_exp = physical > 1 ? (uint8_t)__builtin_ctz(physical) : 0;

@@ -216,7 +216,7 @@ static int chain_read(const struct virtqueue *vq, uint16_t head, struct vq_chain
 {
 	const void *table = vq->desc;
 	unsigned count = vq->size;
-	unsigned limit = vq->size;
+	unsigned limit = count;
 	unsigned i = head;
 	int ret;
 

@@ -21,6 +21,7 @@
 #define IOERR  1
 #define UNSUPP 2
 
+#define F_SIZE_MAX   (1ull << 1)
 #define F_SEG_MAX    (1ull << 2)
 #define F_RO	     (1ull << 5)
 #define F_BLK_SIZE   (1ull << 6)
@@ -184,12 +185,13 @@ BlkTest(config)
 {
 	cr_expect_eq(virtio_mmio_io_ops.read(drv.mmio, R_CONFIG, 8), DISK_SECTORS);
 	cr_expect_eq(rd(&drv, R_CONFIG), DISK_SECTORS);
+	cr_expect_eq(rd(&drv, R_CONFIG + 8), 1u << 20, "size_max");
 	cr_expect_eq(rd(&drv, R_CONFIG + 12), 254, "seg_max");
 	cr_expect_eq(rd(&drv, R_CONFIG + 20), 512, "blk_size");
 	cr_expect_eq(virtio_mmio_io_ops.read(drv.mmio, R_CONFIG + 24, 1), 3, "4096 = 512 << 3");
 	cr_expect_eq(rd(&drv, R_DEVICE_ID), 2);
-	cr_expect_eq(vdriver_offered(&drv), F_VERSION_1 | F_INDIRECT | F_EVENT_IDX | F_SEG_MAX |
-						F_BLK_SIZE | F_FLUSH | F_TOPOLOGY);
+	cr_expect_eq(vdriver_offered(&drv), F_VERSION_1 | F_INDIRECT | F_EVENT_IDX | F_SIZE_MAX |
+						F_SEG_MAX | F_BLK_SIZE | F_FLUSH | F_TOPOLOGY);
 	remake(true, F_VERSION_1, 64);
 	cr_expect_eq(vdriver_offered(&drv) & F_RO, F_RO);
 }
@@ -315,6 +317,22 @@ BlkTest(out_of_range)
 	}
 	cr_expect_eq(disk.reads, 2);
 	cr_expect_eq(disk.writes, 2);
+}
+
+/* More than size_max * seg_max: the disk would be large enough, the driver's patience is not. */
+BlkTest(too_long)
+{
+	disk.block.size = 1ull << 40;
+	header(T_IN, 0);
+	ring_desc_at(&drv.ring, RING_TABLES, 0, HDR, 16, D_NEXT, 1);
+	for (uint16_t i = 1; i < 255; i++)
+		ring_desc_at(&drv.ring, RING_TABLES, i, DATA, i == 1 ? (1u << 20) + 512 : 1u << 20,
+			     D_NEXT | D_WRITE, (uint16_t)(i + 1));
+	ring_desc_at(&drv.ring, RING_TABLES, 255, STATUS, 1, D_WRITE, 0);
+	ring_set(&drv.ring, 0, RING_TABLES, 256 * 16, D_INDIRECT, 0);
+	cr_expect_eq(submit(), 0);
+	cr_expect_eq(status(), IOERR);
+	cr_expect_eq(disk.reads, 0);
 }
 
 BlkTest(read_only)
