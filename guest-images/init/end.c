@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/io.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/wait.h>
@@ -17,6 +18,7 @@
 enum {
 	EXIT_PORT = 0xf4,
 	KILL_SECONDS = 5, /* after SIGKILL: a process may hang in the kernel */
+	STILL_MS = 500,	  /* without a byte of output leaving */
 	MAX_MOUNTS = 128,
 };
 
@@ -120,10 +122,31 @@ static void unmount_all(void)
 		complain("/: remount read-only: %s", strerror(errno));
 }
 
+/*
+ * What was written last is still in the kernel's buffer and would be lost. Not tcdrain(): where
+ * nobody takes the output it would wait for ever.
+ */
+static void drain_console(void)
+{
+	const struct timespec pause_1ms = {0, 1000000};
+	int left, before = -1;
+	int64_t until = 0;
+
+	while (ioctl(STDOUT_FILENO, TIOCOUTQ, &left) == 0 && left > 0) {
+		if (left != before)
+			until = now_ms() + STILL_MS;
+		else if (now_ms() >= until)
+			return;
+		before = left;
+		nanosleep(&pause_1ms, NULL);
+	}
+}
+
 void end_machine(enum end_way way, int exit_status)
 {
 	sync();
 	unmount_all();
+	drain_console();
 	if (way == END_REBOOT) {
 		reboot(RB_AUTOBOOT);
 	} else {

@@ -67,9 +67,14 @@ static void read_words(struct init *in)
 	words_parse(&in->words, in->line);
 }
 
-/* Decide what to run: minivm.sh=, minivm.exec= with the kernel's arguments, these, or a shell. */
+/*
+ * Decide what to run: minivm.sh=, minivm.exec= with the words behind "--", these, or a shell. The
+ * kernel hands over bare words that it does not know as well, in front of these; they are no command
+ * (`noxsave` is such a word that the kernel itself looks at).
+ */
 static void choose_command(struct init *in, int argc, char **argv)
 {
+	int args = in->words.args < argc ? in->words.args : argc - 1;
 	static char *sh_command[] = {NULL, NULL, NULL, NULL};
 	static char *login_shell[] = {NULL, NULL};
 	static char sh[] = "/bin/sh", dash_c[] = "-c";
@@ -80,10 +85,10 @@ static void choose_command(struct init *in, int argc, char **argv)
 		sh_command[2] = in->words.sh;
 		in->argv = sh_command;
 	} else if (in->words.exec) {
-		argv[0] = in->words.exec;
-		in->argv = argv;
-	} else if (argc > 1) {
-		in->argv = argv + 1;
+		in->argv = argv + argc - args - 1;
+		in->argv[0] = in->words.exec;
+	} else if (args > 0) {
+		in->argv = argv + argc - args;
 	} else {
 		login_shell[0] = sh;
 		in->argv = login_shell;

@@ -110,6 +110,8 @@ void words_parse(struct words *w, char *line)
 		if (!take_word(w, word + sizeof(prefix) - 1, value) && !w->bad)
 			w->bad = word;
 	}
+	while (word && next_word(&line, &value))
+		w->args++;
 }
 
 int words_exit_status(int wait_status)

@@ -26,6 +26,7 @@ struct words {
 	unsigned int grace; /* minivm.grace=SECONDS */
 	bool dsr;	    /* minivm.dsr: the VMM drives DSR on COM1 */
 	char *bad;	    /* the first minivm. word that is unknown or has a bad value */
+	int args;	    /* words behind "--": the kernel puts these last into init's argv */
 };
 
 /*

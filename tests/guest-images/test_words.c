@@ -28,6 +28,7 @@ static const struct {
 	const char *exec, *sh, *hostname, *console, *bad;
 	unsigned int grace;
 	bool dsr;
+	int args;
 } cases[] = {
     {"", .grace = 5},
     {" \t\n", .grace = 5},
@@ -57,8 +58,10 @@ static const struct {
     {"minivm.nonsense=1 minivm.other", .bad = "minivm.nonsense", .grace = 5},
     {"minivm. minivm", .bad = "minivm.", .grace = 5},
     {"Xminivm.exec=/x", .grace = 5},
-    {"minivm.exec=/a -- minivm.exec=/b minivm.dsr", .exec = "/a", .grace = 5},
-    {"\"--\" minivm.dsr", .grace = 5},
+    {"minivm.exec=/a -- minivm.exec=/b minivm.dsr", .exec = "/a", .grace = 5, .args = 2},
+    {"noxsave minivm.exec=/a -- b \"c d\" e=f --", .exec = "/a", .grace = 5, .args = 4},
+    {"noxsave -- ", .grace = 5},
+    {"\"--\" minivm.dsr", .grace = 5, .args = 1},
     {"--=x minivm.dsr", .dsr = true, .grace = 5},
 };
 
@@ -77,6 +80,7 @@ static void test_parse(void)
 		check(same(w.bad, cases[i].bad), "bad", cases[i].line);
 		check(w.grace == cases[i].grace, "grace", cases[i].line);
 		check(w.dsr == cases[i].dsr, "dsr", cases[i].line);
+		check(w.args == cases[i].args, "args", cases[i].line);
 	}
 }
 
