@@ -113,7 +113,9 @@ demo shell:
 
 test-build:
 	$(Q)tests/deps.sh test
-	$(Q)$(MAKE) --no-print-directory -j2 build/minivm build/unit suites rootfs
+	$(Q)$(MAKE) --no-print-directory -j2 build/minivm build/unit suites payloads rootfs
+	$(Q)$(MAKE) --no-print-directory -C guest-images OUT=$(abspath build/guest) \
+		$(abspath build/guest)/test_words
 	$(Q)$(MAKE) --no-print-directory -j2 asan-build
 	$(Q)$(MAKE) --no-print-directory -j2 fuzz-build
 test: test-build

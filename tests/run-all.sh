@@ -107,16 +107,21 @@ EOF
 direct_jobs() {
 	if ! build/minivm doctor >$logs/doctor.log 2>&1; then
 		cat $logs/doctor.log
-		echo "skip - /dev/kvm is not usable on this machine: payloads and Linux on it were NOT run"
+		echo "skip - /dev/kvm is not usable here: payloads and Linux on this machine's KVM were NOT run"
 		count 0 0 2
 		return
 	fi
-	(cd $job && suite_dir=$PWD && exec true)
 	suite direct-payloads 300 $job/guest-suite --minivm build/minivm --payloads $job/payloads
-	(cd $job && timeout 600 ./linux-suite $linux_args --direct --slow 8) >$logs/direct-linux.log 2>&1 </dev/null
+	(
+		cd $job || exit 1
+		# shellcheck disable=SC2086 # a list of words
+		exec timeout -k 5 600 ./linux-suite $linux_args --direct --slow 8
+	) >$logs/direct-linux.log 2>&1 </dev/null
 	take_suite direct-linux $logs/direct-linux.log $?
 }
 
+stage "guest init's command line"
+suite init-words 60 build/guest/test_words
 stage "unit tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 unit unit-asan build/asan/unit
 stage "unit tests, as released"

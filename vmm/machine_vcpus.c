@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "machine_priv.h"
 
@@ -64,23 +65,21 @@ int machine_open_vm(struct machine *m, struct err *err)
 
 static int vcpu_set_msrs(int fd)
 {
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry entry[2];
-	} msrs = {
-	    .head.nmsrs = 2,
-	    .entry =
-		{
-		    /* Without it Linux does without "rep movsb" on Intel. */
-		    {.index = MSR_IA32_MISC_ENABLE, .data = MISC_ENABLE_FAST_STRING},
-		    /* RAM is write-back: no firmware has set the MTRRs up, and Linux would
-		     * turn PAT off with them. */
-		    {.index = MSR_MTRR_DEF_TYPE,
-		     .data = MTRR_DEF_TYPE_ENABLE | MTRR_DEF_TYPE_WRITE_BACK},
-		},
+	static const struct kvm_msr_entry entries[] = {
+	    /* Without it Linux does without "rep movsb" on Intel. */
+	    {.index = MSR_IA32_MISC_ENABLE, .data = MISC_ENABLE_FAST_STRING},
+	    /* RAM is write-back: no firmware has set the MTRRs up, and Linux would turn PAT off
+	     * with them. */
+	    {.index = MSR_MTRR_DEF_TYPE, .data = MTRR_DEF_TYPE_ENABLE | MTRR_DEF_TYPE_WRITE_BACK},
 	};
+	/* struct kvm_msrs ends in an array without a length: this gives it one. */
+	union {
+		struct kvm_msrs list;
+		uint8_t bytes[sizeof(struct kvm_msrs) + sizeof(entries)];
+	} msrs = {.list.nmsrs = 2};
 
-	return kvm_vcpu_set_msrs(fd, &msrs.head);
+	memcpy(msrs.list.entries, entries, sizeof(entries));
+	return kvm_vcpu_set_msrs(fd, &msrs.list);
 }
 
 static int vcpu_set_boot_regs(struct machine *m, int fd, struct err *err)

@@ -101,6 +101,6 @@ int main(void)
 {
 	test_parse();
 	test_status();
-	printf("test_words: %d passed, %d failed\n", passed, failed);
+	printf("%d passed, %d failed, 0 skipped\n", passed, failed);
 	return failed != 0;
 }
