@@ -14,7 +14,8 @@
 
 enum suite_host {
 	HOST_ANY,
-	HOST_ORDINARY, /* not where KVM emulates guest kernel mode */
+	HOST_ORDINARY,	  /* not where KVM emulates guest kernel mode */
+	HOST_BREAKPOINTS, /* not inside of QEMU's TCG, whose VMRUN ignores the guest's DR7 */
 };
 
 struct suite_disk {

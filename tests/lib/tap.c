@@ -3,6 +3,7 @@
 #include "tap.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -50,12 +51,18 @@ void tap_skip(struct tap *t, const char *why, const char *fmt, ...)
 
 void tap_note(const char *text)
 {
-	while (text && *text) {
-		int n = (int)strcspn(text, "\n");
+	bool at_start = true;
 
-		printf("# %.*s\n", n, text);
-		text += n + (text[n] == '\n');
+	for (; text && *text; text++) {
+		if (*text == '\r')
+			continue;
+		if (at_start)
+			fputs("# ", stdout);
+		putchar(*text);
+		at_start = *text == '\n';
 	}
+	if (!at_start)
+		putchar('\n');
 	fflush(stdout);
 }
 

@@ -14,7 +14,7 @@ void tap_ok(struct tap *t, const char *fmt, ...) __attribute__((format(printf, 2
 void tap_fail(struct tap *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void tap_skip(struct tap *t, const char *why, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
-/* A diagnostic: each line of the text behind "# ". */
+/* A diagnostic: each line of the text behind "# ", without carriage returns. */
 void tap_note(const char *text);
 /* Prints "N passed, N failed, N skipped"; returns the exit status for main(). */
 int tap_done(const struct tap *t);

@@ -438,16 +438,26 @@ static void thre_interrupt(void)
 	EXPECT(at_write);
 }
 
+/*
+ * Loopback takes OUT2 down, and with it the interrupt line of a PC: the byte waits until loopback
+ * ends.
+ */
 static void rx_interrupt_loopback(void)
 {
+	unsigned during;
 	bool came;
 
 	irq_begin();
 	loop_on();
 	set(IER, IER_RDI);
 	set(THR, 'q');
+	delay_us(1000);
+	during = irqs;
+	set(MCR, MCR_DTR | MCR_RTS | MCR_OUT2);
 	came = wait_at_least(&rx_len, 1);
 	irq_end();
+	if (!boot_info.pvh)
+		EXPECT_EQ(during, 0);
 	EXPECT(came);
 	EXPECT_EQ(rx_data[0], 'q');
 	EXPECT(irqs >= 1);
@@ -508,19 +518,18 @@ static void rx_back_pressure(void)
 /* Much output as fast as the line status allows: the suite counts these characters. */
 static void tx_polled(void)
 {
-	for (unsigned i = 0; i < 40; i++)
+	for (unsigned i = 0; i < 10; i++)
 		print("# serial: 0123456789012345678901234567890123456789 line %02u\n", i);
 }
 
-/* A guest that does not look at LSR loses bytes, and nothing else happens. */
+/* A guest that does not look at LSR may lose bytes; nothing else happens. (CR: nothing to see.) */
 static void tx_flood(void)
 {
 	enter();
-	for (unsigned i = 0; i < 20000; i++)
-		set(THR, i % 80 == 79 ? '\n' : i % 80 ? '.' : '#');
+	for (unsigned i = 0; i < 2000; i++)
+		set(THR, '\r');
 	EXPECT(wait_lsr(LSR_THRE | LSR_TEMT));
 	leave();
-	print("\n");
 }
 
 static const struct test_case cases[] = {

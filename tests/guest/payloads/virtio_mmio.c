@@ -286,7 +286,7 @@ static void reset_clears(void)
 static void reset_many(void)
 {
 	OPEN(VBLK_F_ALL);
-	for (unsigned i = 0; i < 50; i++)
+	for (unsigned i = 0; i < 15; i++)
 		EXPECT_ALIVE();
 }
 

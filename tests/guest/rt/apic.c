@@ -2,10 +2,15 @@
 /* AMD APM vol. 2 chapter 16; Intel 82093AA data sheet for the I/O APIC. */
 #include "apic.h"
 
+#include "cpu.h"
 #include "trap.h"
 #include "x86.h"
 
-static bool x2apic;
+/* Per processor: while they are switched over, some are in one mode and some in the other. */
+static bool in_x2apic(void)
+{
+	return this_cpu()->x2apic;
+}
 
 static void ioapic_redirect(unsigned pin, uint64_t entry)
 {
@@ -26,7 +31,7 @@ void apic_init(void)
 
 void lapic_enable(void)
 {
-	if (x2apic)
+	if (cpu_by_index(0)->x2apic)
 		lapic_use_x2apic();
 	else
 		wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | APIC_BASE_EN);
@@ -42,18 +47,18 @@ bool lapic_use_x2apic(void)
 		return false;
 	wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | APIC_BASE_EN);
 	wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | APIC_BASE_EN | APIC_BASE_EXTD);
-	x2apic = true;
+	this_cpu()->x2apic = true;
 	return true;
 }
 
 uint32_t lapic_read(unsigned reg)
 {
-	return x2apic ? (uint32_t)rdmsr(MSR_X2APIC + reg / 16) : mmio_read32(LAPIC_BASE + reg);
+	return in_x2apic() ? (uint32_t)rdmsr(MSR_X2APIC + reg / 16) : mmio_read32(LAPIC_BASE + reg);
 }
 
 void lapic_write(unsigned reg, uint32_t value)
 {
-	if (x2apic)
+	if (in_x2apic())
 		wrmsr(MSR_X2APIC + reg / 16, value);
 	else
 		mmio_write32(LAPIC_BASE + reg, value);
@@ -63,7 +68,7 @@ uint32_t lapic_id(void)
 {
 	uint32_t id = lapic_read(LAPIC_ID);
 
-	return x2apic ? id : id >> 24;
+	return in_x2apic() ? id : id >> 24;
 }
 
 void lapic_eoi(void)
@@ -73,7 +78,7 @@ void lapic_eoi(void)
 
 void lapic_send(uint32_t apic_id, uint32_t command)
 {
-	if (x2apic) {
+	if (in_x2apic()) {
 		wrmsr(MSR_X2APIC + LAPIC_ICR / 16, (uint64_t)apic_id << 32 | command);
 		return;
 	}

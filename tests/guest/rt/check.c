@@ -2,6 +2,7 @@
 /* The runner of test cases. The first failed expectation of a case is what gets reported. */
 #include "cpu.h"
 #include "rt.h"
+#include "time.h"
 #include "x86.h"
 
 static struct {
@@ -65,6 +66,8 @@ static long in_ring3(void *arg)
 
 static void run_case(const struct test_case *c)
 {
+	uint64_t start = rdtsc();
+
 	run.now = c;
 	run.failed = run.skipped = false;
 	dma_reset();
@@ -77,6 +80,8 @@ static void run_case(const struct test_case *c)
 		run.failed_count++;
 	else
 		run.passed_count++;
+	if (cmdline_has("times"))
+		print("# %s.%s: %lu us\n", run.suite, c->name, tsc_to_us(rdtsc() - start));
 	if (!run.failed && !run.skipped)
 		print("ok - %s.%s\n", run.suite, c->name);
 }

@@ -34,6 +34,7 @@ struct cpu {
 	bool fault_armed;
 	unsigned index;
 	uint32_t apic_id;
+	bool x2apic;	    /* its local APIC is in x2APIC mode */
 	struct fault fault; /* the last one that was expected */
 	/* smp.c: work handed to this processor */
 	void (*volatile work)(void *arg);

@@ -37,7 +37,7 @@ uint64_t cmdline_number(const char *name, uint64_t absent);
 /* Reads digits (0x: hexadecimal) up to the first other character. */
 uint64_t parse_number(const char *text, const char **end);
 
-/* --- output on COM1: whole lines, 16 bytes for two exits --- */
+/* --- output on COM1: polled --- */
 
 /* Knows c s d u x p %, l and ll, z, widths and zero padding. */
 void print(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -53,8 +53,8 @@ struct test_case {
 };
 
 /*
- * Runs all cases, or those named by case=NAME on the command line; prints one line for each and
- * "done N M" (passed, failed). 0 = all passed.
+ * Runs all cases, or the one named by case=NAME on the command line; prints one line for each and
+ * "done N M" (passed, failed). 0 = all passed. The word "times" has it say how long each took.
  */
 int run_cases(const char *suite, const struct test_case *cases, unsigned count);
 

@@ -65,6 +65,7 @@ bool smp_start(unsigned index, uint32_t apic_id)
 
 	trap_handle(VEC_WAKE, woken);
 	cpu_prepare(index);
+	cpu->x2apic = false; /* INIT keeps the mode, but a fresh start sets it anew */
 	starting = index;
 	rt_ap_stack = cpu_kernel_top(index);
 	memcpy((void *)TRAMPOLINE_GPA, rt_trampoline, (size_t)(rt_trampoline_end - rt_trampoline));
