@@ -29,6 +29,9 @@
 #define AVAIL_BYTES(size) (6u + 2u * (size))
 #define USED_BYTES(size)  (6u + 8u * (size))
 
+/* As many descriptors as `next` can name. */
+#define TABLE_BYTES_MAX (DESC_BYTES << 16)
+
 /* Offsets of the words in the available and the used ring. */
 #define RING_FLAGS 0u
 #define RING_IDX   2u
@@ -177,7 +180,7 @@ static const void *indirect_table(const struct virtqueue *vq, const struct desc 
 {
 	if (!vq->indirect || (d->flags & VRING_DESC_F_NEXT) != 0)
 		return NULL;
-	if (d->len == 0 || d->len % DESC_BYTES != 0)
+	if (d->len == 0 || d->len % DESC_BYTES != 0 || d->len > TABLE_BYTES_MAX)
 		return NULL;
 	*count = d->len / DESC_BYTES;
 	return guest_mem_slice(vq->mem, GPA(d->addr), d->len);

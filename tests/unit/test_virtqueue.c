@@ -260,6 +260,8 @@ RingTest(indirect_malformed)
 	expect_malformed(0);
 	ring_set(&ring, 0, RING_TABLES, 32, D_INDIRECT | D_NEXT, 1);
 	expect_malformed(0);
+	ring_set(&ring, 0, RING_TABLES, 65537 * 16, D_INDIRECT, 0); /* more than `next` reaches */
+	expect_malformed(0);
 	ring_set(&ring, 0, RING_RAM - 16, 32, D_INDIRECT, 0);
 	expect_malformed(0);
 	ring_set(&ring, 0, 0xfffffffffffffff0, 32, D_INDIRECT, 0);
