@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <linux/virtio_mmio.h>
+
 #include "minivm/virtio_blk.h"
 #include "minivm/virtio_mmio.h"
 
@@ -162,21 +164,22 @@ static void wr(struct machine *m, uint64_t off, uint64_t value)
 /* A start with the features in the input; `wrong` spoils one step or another. */
 static void start(struct machine *m, uint8_t features, uint8_t wrong)
 {
-	wr(m, 0x70, wrong & 1 ? 2 : 0);
-	wr(m, 0x70, wrong & 2 ? 0 : 3);
-	wr(m, 0x24, wrong & 4 ? 2 : 1);
-	wr(m, 0x20, wrong & 8 ? 0xff : 1);
-	wr(m, 0x24, 0);
-	wr(m, 0x20, (uint32_t)(features & 3) << 28 | (features & 4 ? 1u << 9 : 0));
-	wr(m, 0x70, wrong & 16 ? 15 : 11);
-	wr(m, 0x30, wrong >> 7);
-	wr(m, 0x38, wrong & 32 ? features : SIZE);
-	wr(m, 0x80, DESC);
-	wr(m, 0x90, AVAIL);
-	wr(m, 0xa0, wrong & 64 ? 0x3ffc : USED);
-	wr(m, 0x44, 1);
-	wr(m, 0x70, 15);
-	(void)virtio_mmio_io_ops.read(m->mmio, 0x70, 4);
+	wr(m, VIRTIO_MMIO_STATUS, wrong & 1 ? 2 : 0);
+	wr(m, VIRTIO_MMIO_STATUS, wrong & 2 ? 0 : 3);
+	wr(m, VIRTIO_MMIO_DRIVER_FEATURES_SEL, wrong & 4 ? 2 : 1);
+	wr(m, VIRTIO_MMIO_DRIVER_FEATURES, wrong & 8 ? 0xff : 1);
+	wr(m, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 0);
+	wr(m, VIRTIO_MMIO_DRIVER_FEATURES,
+	   (uint32_t)(features & 3) << 28 | (features & 4 ? 1u << 9 : 0));
+	wr(m, VIRTIO_MMIO_STATUS, wrong & 16 ? 15 : 11);
+	wr(m, VIRTIO_MMIO_QUEUE_SEL, wrong >> 7);
+	wr(m, VIRTIO_MMIO_QUEUE_NUM, wrong & 32 ? features : SIZE);
+	wr(m, VIRTIO_MMIO_QUEUE_DESC_LOW, DESC);
+	wr(m, VIRTIO_MMIO_QUEUE_AVAIL_LOW, AVAIL);
+	wr(m, VIRTIO_MMIO_QUEUE_USED_LOW, wrong & 64 ? 0x3ffc : USED);
+	wr(m, VIRTIO_MMIO_QUEUE_READY, 1);
+	wr(m, VIRTIO_MMIO_STATUS, 15);
+	(void)virtio_mmio_io_ops.read(m->mmio, VIRTIO_MMIO_STATUS, 4);
 }
 
 static void any_access(struct machine *m, struct input *in)
@@ -267,7 +270,7 @@ static void operate(struct machine *m, struct input *in)
 			virtio_blk_ops.notify(m->blk, 0);
 			break;
 		case 5: /* a reset, and then nothing may happen */
-			wr(m, 0x70, 0);
+			wr(m, VIRTIO_MMIO_STATUS, 0);
 			memcpy(before, ram, sizeof(ram));
 			virtio_blk_ops.notify(m->blk, 0);
 			require(memcmp(before, ram, sizeof(ram)) == 0);
