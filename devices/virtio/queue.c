@@ -221,6 +221,7 @@ static int chain_read(const struct virtqueue *vq, uint16_t head, struct vq_chain
 	unsigned count = vq->size;
 	unsigned limit = count;
 	unsigned i = head;
+	bool indirect = false; /* inside an indirect table, which may be the ring's own */
 	int ret;
 
 	c->head = head;
@@ -235,8 +236,9 @@ static int chain_read(const struct virtqueue *vq, uint16_t head, struct vq_chain
 			return -EPROTO;
 		d = desc_read(table, i);
 		if ((d.flags & VRING_DESC_F_INDIRECT) != 0) {
-			if (table != vq->desc)
-				return -EPROTO; /* nested */
+			if (indirect)
+				return -EPROTO;
+			indirect = true;
 			table = indirect_table(vq, &d, &count);
 			if (!table)
 				return -EPROTO;

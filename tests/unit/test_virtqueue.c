@@ -276,6 +276,17 @@ RingTest(indirect_malformed)
 	expect_malformed(0);
 }
 
+/* A table that is the ring's own: found by the fuzzer as an endless walk. */
+RingTest(indirect_into_the_ring)
+{
+	ring_set(&ring, 0, RING_DESC, 32, D_INDIRECT, 0);
+	expect_malformed(0);
+	ring_set(&ring, 3, RING_DESC, 8 * 16, D_INDIRECT, 0);
+	ring_set(&ring, 0, RING_BUFFERS, 16, D_NEXT, 3);
+	expect_malformed(3);
+	expect_malformed(0);
+}
+
 RingTest(indirect_not_negotiated)
 {
 	struct vq_layout l = ring_layout(&ring);
