@@ -81,12 +81,17 @@ static void on_stop(int sig)
 {
 	const struct sigaction dfl = {.sa_handler = SIG_DFL};
 	struct sigaction ours;
+	sigset_t stop, mask;
 	int saved_errno = errno;
 
+	sigemptyset(&stop);
+	sigaddset(&stop, sig);
 	if (atomic_load(&term.active))
 		term_set(&term.saved);
 	sigaction(sig, &dfl, &ours);
-	raise(sig); /* not blocked, SA_NODEFER: we stop here and come back with SIGCONT */
+	raise(sig);
+	pthread_sigmask(SIG_UNBLOCK, &stop, &mask); /* we stop here, and come back with SIGCONT */
+	pthread_sigmask(SIG_SETMASK, &mask, NULL);
 	sigaction(sig, &ours, NULL);
 	if (atomic_load(&term.active))
 		term_set(&term.raw);
@@ -95,12 +100,12 @@ static void on_stop(int sig)
 
 static void term_handlers(void)
 {
-	struct sigaction sa = {.sa_handler = on_fatal, .sa_flags = SA_NODEFER | SA_ONSTACK};
+	struct sigaction sa = {.sa_handler = on_fatal, .sa_flags = SA_ONSTACK};
 
 	sigemptyset(&sa.sa_mask);
 	for (unsigned i = 0; i < FATAL_SIGNALS; i++)
 		sigaction(fatal_signals[i], &sa, &term.fatal[i]);
-	sa.sa_flags = SA_NODEFER | SA_RESTART;
+	sa.sa_flags = SA_RESTART;
 	sa.sa_handler = on_stop;
 	sigaction(SIGTSTP, &sa, NULL);
 	sa.sa_handler = on_continue;
