@@ -65,8 +65,7 @@ static void on_fatal(int sig)
 	for (unsigned i = 0; i < FATAL_SIGNALS; i++)
 		if (fatal_signals[i] == sig)
 			sigaction(sig, &term.fatal[i], NULL);
-	/* SA_NODEFER: it is not blocked, so this does not return where the action is the default.
-	 */
+	/* Blocked while we are in its handler: it strikes when we return. */
 	raise(sig);
 }
 
