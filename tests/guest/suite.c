@@ -94,7 +94,7 @@ static void make_argv(struct job *j)
 	arg(j, "--kernel");
 	arg(j, j->kernel);
 	arg(j, "--memory");
-	arg(j, "16M");
+	arg(j, c->memory ? c->memory : "16M");
 	arg(j, "--cpus");
 	arg(j, j->cpus);
 	if (c->words) {

@@ -33,6 +33,7 @@ struct suite_case {
 	const char *payload; /* NULL: as the name */
 	const char *words;   /* command line for the payload, or NULL */
 	unsigned cpus;	     /* 0: 1 */
+	const char *memory;  /* NULL: 16M */
 	const char *args[SUITE_ARGS_MAX];
 	struct suite_disk disk[SUITE_DISKS_MAX];
 	const struct run_step *steps; /* for standard input */

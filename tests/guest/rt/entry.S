@@ -134,7 +134,7 @@ rt_gdtr:
  */
 	.section .data.page, "aw"
 	.balign 4096
-	.globl rt_pml4, rt_pd
+	.globl rt_pml4, rt_pdpt, rt_pd
 rt_pml4:
 	.quad	rt_pdpt + 7
 	.skip	511 * 8

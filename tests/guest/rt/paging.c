@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Splits large pages on demand; AMD APM vol. 2 §5.3. */
+/* Splits large pages and adds tables on demand; AMD APM vol. 2 §5.3. */
 #include "paging.h"
 
 #include "x86.h"
@@ -11,6 +11,7 @@
 #define PTE_FLAGS   0x1fu /* present, writable, user, PWT, PCD: the same bits on both levels */
 #define PTE_ADDR    0x000ffffffffff000ull
 
+extern uint64_t rt_pdpt[];
 extern uint64_t rt_pd[]; /* entry.S: four tables in a row, for 4 GiB */
 
 static uint64_t tables[TABLES][512] __attribute__((aligned(4096)));
@@ -44,5 +45,19 @@ bool page_set(uint64_t addr, enum page_access access)
 	if (access == PAGE_ABSENT)
 		*pte &= ~(uint64_t)PTE_PRESENT;
 	invlpg(addr);
+	return true;
+}
+
+bool page_map_high(uint64_t addr)
+{
+	uint64_t gib = addr >> 30;
+
+	if (gib >= 512 || (!rt_pdpt[gib] && used == TABLES))
+		return false;
+	if (rt_pdpt[gib])
+		return true;
+	for (uint64_t i = 0; i < 512; i++)
+		tables[used][i] = gib << 30 | i << 21 | PTE_LARGE | PTE_FLAGS >> 2;
+	rt_pdpt[gib] = (uint64_t)tables[used++] | PTE_FLAGS >> 2;
 	return true;
 }

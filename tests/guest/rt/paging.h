@@ -18,4 +18,7 @@ enum page_access {
  */
 bool page_set(uint64_t addr, enum page_access access);
 
+/* Maps the GiB that `addr` lies in one to one, for memory above 4 GiB. False: no table left. */
+bool page_map_high(uint64_t addr);
+
 #endif

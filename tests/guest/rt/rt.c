@@ -14,7 +14,6 @@
 #define ZP_E820_ENTRIES 0x1e8
 #define ZP_CMDLINE	0x228
 #define ZP_E820_TABLE	0x2d0
-#define E820_RAM	1
 
 #define CMDLINE_SIZE 4096
 #define DMA_END	     (14ull << 20) /* payloads get by with 16 MiB of RAM */
@@ -52,10 +51,12 @@ _Noreturn void rt_exit(uint8_t status)
 		cpu_pause();
 }
 
-static void note_ram(uint64_t addr, uint64_t size, uint32_t type)
+static void note_range(uint64_t addr, uint64_t size, uint32_t type)
 {
 	uint64_t end = addr + size;
 
+	if (boot_info.ranges < BOOT_RANGES_MAX)
+		boot_info.range[boot_info.ranges++] = (struct boot_range){addr, end, type};
 	if (type == E820_RAM && addr < 1ull << 32 && end > boot_info.ram_end)
 		boot_info.ram_end = end;
 }
@@ -76,7 +77,7 @@ static void read_zero_page(const uint8_t *zp)
 	const struct e820_entry *e = (const void *)(zp + ZP_E820_TABLE);
 
 	for (unsigned i = 0; i < zp[ZP_E820_ENTRIES]; i++)
-		note_ram(e[i].addr, e[i].size, e[i].type);
+		note_range(e[i].addr, e[i].size, e[i].type);
 	set_cmdline(*(const uint32_t *)(const void *)(zp + ZP_CMDLINE));
 }
 
@@ -86,7 +87,7 @@ static void read_pvh(const struct pvh_info *pvh)
 
 	boot_info.pvh = true;
 	for (unsigned i = 0; pvh->version >= 1 && i < pvh->memmap_entries; i++)
-		note_ram(m[i].addr, m[i].size, m[i].type);
+		note_range(m[i].addr, m[i].size, m[i].type);
 	set_cmdline(pvh->cmdline);
 }
 

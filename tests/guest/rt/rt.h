@@ -18,8 +18,23 @@ int payload_main(void);
 
 /* --- boot --- */
 
+enum {
+	E820_RAM = 1,
+	E820_RESERVED = 2,
+};
+
+struct boot_range {
+	uint64_t start;
+	uint64_t end;
+	uint32_t type; /* E820_* and others */
+};
+
+#define BOOT_RANGES_MAX 32
+
 struct boot_info {
 	const char *cmdline;
+	unsigned ranges;
+	struct boot_range range[BOOT_RANGES_MAX]; /* the memory map, in its order */
 	uint64_t ram_end; /* first byte behind the RAM below 4 GiB; 0: not known */
 	bool pvh;	  /* started through PVH, that is, not by minivm */
 };
