@@ -212,7 +212,7 @@ const struct insn_row *assist_find_row(const struct insn *in);
 
 /* --- assist_mem.c --- */
 
-uint64_t *assist_gpr(struct kvm_regs *regs, unsigned encoding);
+__u64 *assist_gpr(struct kvm_regs *regs, unsigned encoding);
 uint64_t assist_get_gpr(struct assist_ctx *c, unsigned encoding, unsigned size);
 /* 2-byte writes keep the rest of the register, 4-byte writes clear its upper half. */
 void assist_put_gpr(struct assist_ctx *c, unsigned encoding, unsigned size, uint64_t value);

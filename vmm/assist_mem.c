@@ -15,15 +15,14 @@
 
 #include "assist_internal.h"
 
-uint64_t *assist_gpr(struct kvm_regs *regs, unsigned encoding)
+/* __u64, as <linux/kvm.h> has it: to the compiler another type than uint64_t, with its own aliases.
+ */
+__u64 *assist_gpr(struct kvm_regs *regs, unsigned encoding)
 {
-	uint64_t *const by_encoding[16] = {
-	    (uint64_t *)&regs->rax, (uint64_t *)&regs->rcx, (uint64_t *)&regs->rdx,
-	    (uint64_t *)&regs->rbx, (uint64_t *)&regs->rsp, (uint64_t *)&regs->rbp,
-	    (uint64_t *)&regs->rsi, (uint64_t *)&regs->rdi, (uint64_t *)&regs->r8,
-	    (uint64_t *)&regs->r9,  (uint64_t *)&regs->r10, (uint64_t *)&regs->r11,
-	    (uint64_t *)&regs->r12, (uint64_t *)&regs->r13, (uint64_t *)&regs->r14,
-	    (uint64_t *)&regs->r15,
+	__u64 *const by_encoding[16] = {
+	    &regs->rax, &regs->rcx, &regs->rdx, &regs->rbx, &regs->rsp, &regs->rbp,
+	    &regs->rsi, &regs->rdi, &regs->r8,	&regs->r9,  &regs->r10, &regs->r11,
+	    &regs->r12, &regs->r13, &regs->r14, &regs->r15,
 	};
 
 	assert(encoding < 16);
@@ -42,7 +41,7 @@ uint64_t assist_get_gpr(struct assist_ctx *c, unsigned encoding, unsigned size)
 
 void assist_put_gpr(struct assist_ctx *c, unsigned encoding, unsigned size, uint64_t value)
 {
-	uint64_t *reg = assist_gpr(&c->regs, encoding);
+	__u64 *reg = assist_gpr(&c->regs, encoding);
 
 	if (size == 2)
 		*reg = (*reg & ~0xffffull) | (value & 0xffff);

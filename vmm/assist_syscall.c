@@ -48,7 +48,7 @@
 
 #define RECHECK_RUNS 64
 
-#define IDT_PF_OFFSET (14 * 16)
+#define IDT_PF_OFFSET 0xe0u /* vector 14, gates of 16 bytes */
 #define GATE_PRESENT  (1ull << 47)
 #define GATE_TYPE(g)  (((g) >> 40) & 0x1f)
 #define GATE_INTR64   0x0eu

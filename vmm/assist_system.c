@@ -40,7 +40,11 @@ enum {
 
 enum outcome assist_int3(struct assist_ctx *c)
 {
-	/* A trap. The gate's DPL is not compared with CPL: INT3 of user mode never comes here. */
+	/*
+	 * A trap. The gate's DPL is not compared with CPL: INT3 of user mode never comes here. The
+	 * emulating back end delivers #BP with the RIP that we set, behind the instruction; SVM and
+	 * VMX back ends would move on from there once more, but never hand INT3 back.
+	 */
 	c->fault = (struct fault){.vector = VEC_BP};
 	return OUT_TRAP;
 }

@@ -91,8 +91,9 @@ static uint64_t read_entry(const struct guest_mem *mem, gpa_t at)
 	return host ? __atomic_load_n(host, __ATOMIC_RELAXED) : ~0ull;
 }
 
-/* Down the tables. 0: `path` ends in a present leaf; else PF_ERR_* bits of a fault, or -1 for P =
- * 0. */
+#define NOT_PRESENT (-1)
+
+/* Down the tables. 0: `path` ends in a present leaf; else a fault: PF_ERR_* bits or NOT_PRESENT. */
 static int descend(const struct guest_mem *mem, const struct walk_state *state, uint64_t linear,
 		   struct path *path)
 {
@@ -106,7 +107,7 @@ static int descend(const struct guest_mem *mem, const struct walk_state *state, 
 		uint64_t pte = read_entry(mem, at);
 
 		if (!(pte & PTE_PRESENT))
-			return -1;
+			return NOT_PRESENT;
 		if (pte & reserved_bits(state, level, pte))
 			return PF_ERR_PRESENT | PF_ERR_RESERVED;
 		path->at[path->levels] = at;
@@ -190,7 +191,7 @@ enum walk_status walk_translate(const struct guest_mem *mem, const struct walk_s
 			cause = PF_ERR_PRESENT;
 		if (cause) {
 			result->error_code =
-			    fault_code(state, access, cause < 0 ? 0 : (uint32_t)cause);
+			    fault_code(state, access, cause == NOT_PRESENT ? 0 : (uint32_t)cause);
 			return WALK_FAULT;
 		}
 		if (!(access & WALK_PEEK) && !mark(mem, &path, access))

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Instruction assist: what KVM's software back ends hand back or get wrong (docs/host: on such
- * hosts guest kernel mode runs in KVM's instruction emulator, which lacks instructions that Linux
- * uses, and SYSCALL is delivered wrongly). One `struct assist` per vCPU, used on the vCPU's thread
- * only, except where a function says otherwise. Where no assist is wanted the vCPU's pointer is
- * NULL, and the only cost is that test.
+ * Instruction assist: what KVM's software back ends hand back or get wrong. On such hosts guest
+ * kernel mode runs in KVM's instruction emulator, which lacks instructions that Linux uses, and
+ * SYSCALL from guest user mode is delivered wrongly. One `struct assist` per vCPU, used on the
+ * vCPU's thread only, except where a function says otherwise. Where no assist is wanted the vCPU's
+ * pointer is NULL, and the only cost is that test.
  *
  * There is no ioctl in here: the vCPU is reached through `struct assist_cpu_ops`, which
- * vmm/vcpu.c implements with the KVM calls named beside each and the unit tests with a fake.
+ * vmm/vcpu_assist.c implements with the KVM calls named beside each and the unit tests with a fake.
  *
  * Use, around KVM_RUN:
  *

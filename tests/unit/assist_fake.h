@@ -263,13 +263,13 @@ static inline void fake_free(struct fake *f)
 }
 
 /* A general register by its encoding. */
-static inline uint64_t *fake_gpr(struct kvm_regs *r, unsigned encoding)
+static inline __u64 *fake_gpr(struct kvm_regs *r, unsigned encoding)
 {
 	__u64 *const by_encoding[16] = {&r->rax, &r->rcx, &r->rdx, &r->rbx, &r->rsp, &r->rbp,
 					&r->rsi, &r->rdi, &r->r8,  &r->r9,  &r->r10, &r->r11,
 					&r->r12, &r->r13, &r->r14, &r->r15};
 
-	return (uint64_t *)by_encoding[encoding];
+	return by_encoding[encoding];
 }
 
 static inline struct walk_state fake_walk_state(const struct fake *f)

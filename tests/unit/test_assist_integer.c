@@ -247,7 +247,7 @@ static void compare(const struct form *form)
 	for (unsigned i = 0; i < 16; i++)
 		if (i != 4 && !(mem && i == rm))
 			cr_assert_eq(*fake_gpr(&f.regs, i), n.gpr[i],
-				     "%s w %d 16 %d mem %d: r%u %lx instead of %lx", form->name, w,
+				     "%s w %d 16 %d mem %d: r%u %llx instead of %lx", form->name, w,
 				     size16, mem, i, *fake_gpr(&f.regs, i), n.gpr[i]);
 	cr_assert_eq((f.regs.rflags ^ n.flags) & form->flags, 0, "%s: flags %llx instead of %lx",
 		     form->name, f.regs.rflags, n.flags);
