@@ -5,7 +5,10 @@
 set -u
 out=$(mktemp) || exit 1
 trap 'rm -f "$out"' EXIT
-"$@" -j2 --timeout 60 >"$out" 2>&1
+case $* in
+*setarch*) "$@" >"$out" 2>&1 ;; # the stand-in for criterion has no options
+*) "$@" -j2 --timeout 60 >"$out" 2>&1 ;;
+esac
 rc=$?
 cat "$out"
 if grep -qE 'ERROR: (Leak|Address|Thread)Sanitizer|WARNING: ThreadSanitizer|runtime error:' "$out"; then

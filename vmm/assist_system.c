@@ -42,8 +42,8 @@ enum outcome assist_int3(struct assist_ctx *c)
 {
 	/*
 	 * A trap. The gate's DPL is not compared with CPL: INT3 of user mode never comes here. The
-	 * emulating back end delivers #BP with the RIP that we set, behind the instruction; SVM and
-	 * VMX back ends would move on from there once more, but never hand INT3 back.
+	 * emulating back end was seen to deliver #BP with the RIP that we set, behind the
+	 * instruction. (Under SVM, which never hands INT3 back, the same gave one trap too many.)
 	 */
 	c->fault = (struct fault){.vector = VEC_BP};
 	return OUT_TRAP;

@@ -4,12 +4,11 @@
  * built here from the configuration, explicitly, and are given just what they need: memory, an
  * interrupt line, an event loop.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
 
 #include "machine_priv.h"
+#include "minivm/file.h"
 #include "minivm/platform.h"
 
 /* --- plan: addresses and interrupts, before any file is opened --- */
@@ -54,10 +53,9 @@ static int open_console(struct machine *m, struct console_options *opt, struct e
 		opt->escape = isatty(STDIN_FILENO);
 	}
 	if (config->console == CONSOLE_FILE) {
-		m->console_fd = open(config->console_file,
-				     O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0666);
+		m->console_fd = file_create("console", config->console_file, err);
 		if (m->console_fd < 0)
-			return err_sys(err, errno, "console file %s: open", config->console_file);
+			return m->console_fd;
 		opt->out_fd = m->console_fd;
 	}
 	return 0;

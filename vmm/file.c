@@ -96,3 +96,16 @@ void file_free(struct bytes *b)
 	b->data = NULL;
 	b->len = 0;
 }
+
+int file_create(const char *what, const char *path, struct err *err)
+{
+	int ret;
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
+
+	if (fd >= 0)
+		return fd;
+	ret = err_sys(err, errno, "%s file %s: open", what, path);
+	if (ret == -ENXIO)
+		err_hint(err, "does anybody read this FIFO?");
+	return ret;
+}

@@ -54,8 +54,9 @@ int main(int argc, char *argv[])
 	struct err err = {0};
 	int status = 0;
 
-	/* A reader that goes away is an error of write(2), not the end of us. */
+	/* A reader that goes away and a file size limit are errors of write(2), not our end. */
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
 	if (cli_parse(argc, argv, &cli, &err))
 		return fail(&err);
 	switch (cli.action) {

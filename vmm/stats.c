@@ -12,8 +12,10 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "machine_priv.h"
+#include "minivm/file.h"
 
 struct builder {
 	bool failed;
@@ -176,22 +178,24 @@ json_t *machine_stats(const struct machine *m)
 
 int stats_write(const struct machine *m, const char *path, struct err *err)
 {
-	FILE *out = stdout;
+	bool to_stdout = strcmp(path, "-") == 0;
 	json_t *stats = machine_stats(m);
+	int fd = STDOUT_FILENO;
 	int ret = 0;
 
 	if (!stats)
 		return err_set(err, ENOMEM, "stats: out of memory");
-	if (strcmp(path, "-") != 0)
-		out = fopen(path, "we");
-	if (!out) {
-		ret = err_sys(err, errno, "stats %s: open", path);
-		goto out;
+	if (!to_stdout) {
+		fd = file_create("stats", path, err);
+		if (fd < 0) {
+			ret = fd;
+			goto out;
+		}
 	}
-	if (json_dumpf(stats, out, JSON_INDENT(2)) || fputc('\n', out) == EOF || fflush(out))
-		ret = err_sys(err, errno ? errno : EIO, "stats %s: write", path);
-	if (out != stdout && fclose(out) && !ret)
-		ret = err_sys(err, errno, "stats %s: close", path);
+	if (json_dumpfd(stats, fd, JSON_INDENT(2)) || write(fd, "\n", 1) != 1)
+		ret = err_sys(err, errno ? errno : EIO, "stats file %s: write", path);
+	if (!to_stdout && close(fd) && !ret)
+		ret = err_sys(err, errno, "stats file %s: close", path);
 out:
 	json_decref(stats);
 	return ret;

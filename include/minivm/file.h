@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Whole files into memory: kernel, initrd, configuration.
+ * Whole files into memory: kernel, initrd, configuration. And files that are written: console log,
+ * statistics.
  */
 #ifndef MINIVM_FILE_H
 #define MINIVM_FILE_H
@@ -19,5 +20,11 @@
 int file_read(const char *what, const char *path, uint64_t max, struct bytes *out,
 	      struct err *err);
 void file_free(struct bytes *b);
+
+/*
+ * Opens `path` for writing, made or emptied; never waits (a FIFO needs a reader). Returns the
+ * descriptor, which is the caller's, or -errno.
+ */
+int file_create(const char *what, const char *path, struct err *err);
 
 #endif
