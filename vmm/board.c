@@ -8,15 +8,26 @@
 #include <unistd.h>
 
 #include "machine_priv.h"
+#include "minivm/acpi.h"
 #include "minivm/file.h"
 #include "minivm/platform.h"
 
 /* --- plan: addresses and interrupts, before any file is opened --- */
 
+/* ACPI on emulating hosts costs every guest 1 to 6 s of the host's processor. */
+static enum describe_mode choose_description(const struct machine *m)
+{
+	if (m->config->describe != DESCRIBE_AUTO)
+		return m->config->describe;
+	/* For the moment, until the kernel in the tree has CONFIG_PCI, which its ACPI needs. */
+	return DESCRIBE_MPTABLE;
+}
+
 int board_plan(struct machine *m, struct err *err)
 {
 	unsigned i;
 
+	m->describe = choose_description(m);
 	for (i = 0; i < m->config->disk_count; i++) {
 		struct board_slot *slot = &m->disk[i].slot;
 		int ret = irq_alloc_pin(&m->irqs, &slot->gsi, err);
@@ -25,6 +36,8 @@ int board_plan(struct machine *m, struct err *err)
 			return err_context(err, "disk %s", m->config->disk[i].path);
 		slot->base = BOARD_VIRTIO_BASE + i * BOARD_VIRTIO_STRIDE;
 	}
+	if (m->describe == DESCRIBE_ACPI && irq_alloc_pin(&m->irqs, &m->button.gsi, err))
+		return err_context(err, "power button");
 	return 0;
 }
 
@@ -33,10 +46,34 @@ int board_describe(const struct machine *m, struct cmdline *c, struct err *err)
 	unsigned i;
 	int ret = 0;
 
+	if (m->describe != DESCRIBE_MPTABLE)
+		return 0;
 	for (i = 0; !ret && i < m->config->disk_count; i++)
 		ret = cmdline_add(c, err, "virtio_mmio.device=4K@0x%llx:%u",
 				  (unsigned long long)m->disk[i].slot.base, m->disk[i].slot.gsi);
 	return ret;
+}
+
+static int write_acpi(const struct machine *m, gpa_t *rsdp, struct err *err)
+{
+	struct acpi_request req = {.cpus = m->config->cpus,
+				   .button_gsi = m->button.gsi,
+				   .virtio_count = m->config->disk_count};
+	unsigned i;
+
+	for (i = 0; i < m->config->disk_count; i++) {
+		req.virtio[i].base = (uint32_t)m->disk[i].slot.base;
+		req.virtio[i].gsi = m->disk[i].slot.gsi;
+	}
+	return acpi_write(&m->mem, &req, rsdp, err);
+}
+
+int board_write_tables(const struct machine *m, gpa_t *rsdp, struct err *err)
+{
+	*rsdp = GPA(0);
+	if (m->describe == DESCRIBE_ACPI)
+		return write_acpi(m, rsdp, err);
+	return mptable_write(&m->mem, m->config->cpus, err);
 }
 
 /* --- console and COM1 --- */
@@ -85,6 +122,7 @@ struct platform_entry {
 	const struct io_ops *ops;
 	uint16_t port;
 	uint16_t len;
+	bool acpi; /* belongs to the ACPI description */
 };
 
 static int make_rtc(const struct vm_end_sink *end, void **out, struct err *err)
@@ -94,10 +132,11 @@ static int make_rtc(const struct vm_end_sink *end, void **out, struct err *err)
 }
 
 static const struct platform_entry platform[BOARD_PLATFORM_DEVICES] = {
-    {i8042_new, &i8042_io_ops, I8042_PORT, I8042_LEN},
-    {make_rtc, &rtc_io_ops, RTC_PORT, RTC_LEN},
-    {pvpanic_new, &pvpanic_io_ops, PVPANIC_PORT, PVPANIC_LEN},
-    {exit_port_new, &exit_port_io_ops, EXIT_PORT, EXIT_PORT_LEN},
+    {i8042_new, &i8042_io_ops, I8042_PORT, I8042_LEN, false},
+    {make_rtc, &rtc_io_ops, RTC_PORT, RTC_LEN, false},
+    {pvpanic_new, &pvpanic_io_ops, PVPANIC_PORT, PVPANIC_LEN, false},
+    {exit_port_new, &exit_port_io_ops, EXIT_PORT, EXIT_PORT_LEN, false},
+    {acpi_power_new, &acpi_power_io_ops, ACPI_POWER_PORT, ACPI_POWER_LEN, true},
 };
 
 static int add_platform(struct machine *m, struct err *err)
@@ -108,10 +147,25 @@ static int add_platform(struct machine *m, struct err *err)
 	for (i = 0; !ret && i < BOARD_PLATFORM_DEVICES; i++) {
 		const struct platform_entry *p = &platform[i];
 
+		if (p->acpi && m->describe != DESCRIBE_ACPI)
+			continue;
 		ret = p->make(&m->env.end, &m->platform[i], err);
 		if (!ret)
 			ret = bus_add(&m->pio, p->port, p->len, p->ops, m->platform[i], err);
 	}
+	return ret;
+}
+
+/* The power button's interrupt means that it was pressed; there is nothing to read. */
+static int add_button(struct machine *m, struct err *err)
+{
+	int ret;
+
+	if (m->describe != DESCRIBE_ACPI)
+		return 0;
+	ret = irq_line_open(&m->button, m->button.gsi, err);
+	if (!ret)
+		ret = kvm_vm_irqfd(m->vm_fd, m->button.fd, m->button.gsi, err);
 	return ret;
 }
 
@@ -218,6 +272,8 @@ int board_populate(struct machine *m, struct err *err)
 			err_context(err, "disk %s", m->config->disk[i].path);
 	}
 	if (!ret)
+		ret = add_button(m, err);
+	if (!ret)
 		ret = add_console(m, err);
 	return ret;
 }
@@ -253,6 +309,7 @@ void board_depopulate(struct machine *m)
 	if (m->console_fd >= 0)
 		close(m->console_fd);
 	irq_line_close(&m->com1);
+	irq_line_close(&m->button);
 	for (i = 0; i < m->disk_count; i++) {
 		unplug(&m->disk[i].slot);
 		iothread_destroy(&m->disk[i].io);

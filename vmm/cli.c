@@ -113,6 +113,18 @@ static const struct cli_option option_table[] = {
 	.more = "auto: when the host looks like one. See EMULATING HOSTS.",
     },
     {
+	.name = "describe",
+	.arg = "auto|acpi|mptable",
+	.commands = CLI_CMD_RUN,
+	.section = "machine",
+	.key = "describe",
+	.set = config_set_describe,
+	.words = "auto acpi mptable",
+	.help = "how the machine is described (default auto)",
+	.more = "auto: acpi, but mptable where KVM emulates, because ACPI takes seconds there. "
+		"mptable: an MP table and virtio_mmio.device= words. See MACHINE DESCRIPTION.",
+    },
+    {
 	.name = "grace",
 	.arg = "SECONDS",
 	.commands = CLI_CMD_RUN,

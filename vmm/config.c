@@ -21,6 +21,7 @@ void config_init(struct vm_config *config)
 	    .memory = CONFIG_MEMORY_DEFAULT,
 	    .console = CONSOLE_SERIAL,
 	    .assist = ASSIST_AUTO,
+	    .describe = DESCRIBE_AUTO,
 	    .log_level = LOG_LEVEL_WARN,
 	    .grace_seconds = CONFIG_GRACE_DEFAULT,
 	};
@@ -253,6 +254,20 @@ int config_set_assist(struct vm_config *config, const char *text, const char *di
 	if (mode < 0)
 		return mode;
 	config->assist = (enum assist_mode)mode;
+	return 0;
+}
+
+int config_set_describe(struct vm_config *config, const char *text, const char *dir,
+			struct err *err)
+{
+	static const struct word modes[] = {
+	    {"auto", DESCRIBE_AUTO}, {"acpi", DESCRIBE_ACPI}, {"mptable", DESCRIBE_MPTABLE}};
+	int mode = parse_word(text, modes, 3, "auto, acpi, mptable", err);
+
+	(void)dir;
+	if (mode < 0)
+		return mode;
+	config->describe = (enum describe_mode)mode;
 	return 0;
 }
 

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Ends that come from outside. SIGTERM, SIGINT and SIGHUP ask the guest to shut down: COM1's DSR
- * line falls, which our guest init waits for (guest-images/init/README.md). When the grace time is
- * over, or with a second signal, the machine is stopped where it is.
+ * Ends that come from outside. SIGTERM, SIGINT and SIGHUP ask the guest to shut down, in both ways
+ * that guests know: COM1's DSR line falls, which our guest init waits for
+ * (guest-images/init/README.md), and with ACPI the power button is pressed, which systemd and acpid
+ * wait for. Our init takes whichever comes first. The line stays low, so a guest that is still
+ * booting finds it later; a button that nobody listens to yet was pressed in vain. When the grace
+ * time is over, or with a second signal, the machine is stopped where it is.
  *
  * The signals are blocked before any thread exists and read through a signalfd, so no handler runs
  * and nothing here has to be async-signal-safe.
@@ -33,6 +36,7 @@ static void ask_guest(struct machine *m)
 	m->lifeline.asked = true;
 	log_msg(m->log, LOG_LEVEL_INFO, "asking the guest to shut down");
 	serial_set_dsr(console_serial(m->console), false);
+	irq_line_raise(&m->button);
 	if (m->config->grace_seconds == 0)
 		grace_over(m);
 	else

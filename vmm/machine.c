@@ -16,7 +16,7 @@
 
 /* The BIOS warm-boot word. Linux stores 0x1234 there before a reset in "warm" mode. */
 #define WARM_BOOT_WORD_GPA 0x472
-#define WARM_BOOT          0x1234
+#define WARM_BOOT	   0x1234
 
 /* How long buffered console output may take at the end. */
 #define CONSOLE_DRAIN_MS 2000
@@ -93,7 +93,8 @@ int machine_new(const struct vm_config *config, struct log *log, struct machine 
 		return err_set(err, ENOMEM, "machine: out of memory");
 	m->config = config;
 	m->log = log;
-	m->kvm_fd = m->vm_fd = m->console_fd = m->com1.fd = m->lifeline.source.fd = -1;
+	m->kvm_fd = m->vm_fd = m->console_fd = m->com1.fd = m->button.fd = m->lifeline.source.fd =
+	    -1;
 	bus_init(&m->pio, "port I/O");
 	bus_init(&m->mmio, "MMIO");
 	irq_alloc_init(&m->irqs);

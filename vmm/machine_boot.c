@@ -11,13 +11,19 @@
 /*
  * The default command line; docs/minivm.1 lists it too.
  *   console=ttyS0      messages and shell on COM1
- *   reboot=k           reset through the i8042: we have no ACPI reset register
- *   panic_warm         tells a panic from a reboot, see reset_was_panic()
  *   panic=-1           reset at once after a panic
- *   acpi=off           there are no tables: spares the kernel the search, and its complaint
+ *   pci=off            there is none: spares kernels that know PCI the search
  *   minivm.dsr         our guest init heeds COM1's DSR line, see lifeline.c
+ * then, by description:
+ *   reboot=a           reset through the ACPI reset register
+ *   reboot=k           reset through the i8042, where there is no ACPI
+ *   panic_warm         tells a panic from a reboot, see reset_was_panic(): all there is without a
+ *                      pvpanic driver, which Linux 6.1 has with ACPI or a device tree only
+ *   acpi=off           there are no tables: spares the kernel the search, and its complaint
  */
-#define BOARD_CMDLINE "console=ttyS0 reboot=k,panic_warm panic=-1 acpi=off minivm.dsr"
+#define BOARD_CMDLINE	      "console=ttyS0 panic=-1 pci=off minivm.dsr"
+#define BOARD_CMDLINE_ACPI    "reboot=a,panic_warm"
+#define BOARD_CMDLINE_MPTABLE "reboot=k,panic_warm acpi=off"
 
 /* Where the root file system is, when nobody said: the first disk, unless there is an initrd. */
 static int add_root(const struct machine *m, struct cmdline *c, struct err *err)
@@ -58,7 +64,9 @@ static int build_cmdline(struct machine *m, struct err *err)
 	if (!ret && config->cmdline_only)
 		return cmdline_add(c, err, "%s", config->cmdline_only);
 	if (!ret)
-		ret = cmdline_add(c, err, "%s", BOARD_CMDLINE);
+		ret = cmdline_add(c, err, BOARD_CMDLINE " %s",
+				  m->describe == DESCRIBE_ACPI ? BOARD_CMDLINE_ACPI
+							       : BOARD_CMDLINE_MPTABLE);
 	if (!ret && m->emulating)
 		ret = add_assist_words(m, c, err);
 	if (!ret)
@@ -93,9 +101,12 @@ int machine_load_kernel(struct machine *m, const struct machine_images *images, 
 	if (ret)
 		return err_context(err, "command line");
 	req.cmdline = m->cmdline.text;
+	ret = board_write_tables(m, &req.rsdp, err);
+	if (ret)
+		return ret;
 	ret = boot_linux(&req, &m->boot, err);
 	if (ret)
 		return err_context(err, "kernel %s", m->config->kernel);
 	log_msg(m->log, LOG_LEVEL_DEBUG, "command line: %s", m->cmdline.text);
-	return mptable_write(&m->mem, m->config->cpus, err);
+	return 0;
 }

@@ -28,8 +28,8 @@
 #define BOARD_VIRTIO_BASE   0xc0001000ull
 #define BOARD_VIRTIO_STRIDE 0x1000ull
 
-/* i8042, RTC, pvpanic, exit port */
-#define BOARD_PLATFORM_DEVICES 4
+/* i8042, RTC, pvpanic, exit port, ACPI power */
+#define BOARD_PLATFORM_DEVICES 5
 
 /* One virtio-mmio slot, whatever device is behind it. */
 struct board_slot {
@@ -61,8 +61,9 @@ struct machine {
 	int vm_fd;
 	struct kvm_cpuid2 *cpuid; /* what KVM supports, then what the last vCPU was given */
 	unsigned cpuid_capacity;  /* entries that fit into it */
-	bool emulating;           /* KVM's back end emulates kernel mode (docs/emulating-hosts.md) */
-	bool assist;              /* vCPUs carry an assist */
+	bool emulating; /* KVM's back end emulates kernel mode (docs/emulating-hosts.md) */
+	bool assist;	/* vCPUs carry an assist */
+	enum describe_mode describe; /* not DESCRIBE_AUTO any more */
 
 	struct guest_mem mem;
 	struct loop *loop; /* the main thread's */
@@ -71,6 +72,7 @@ struct machine {
 	struct irq_alloc irqs;
 
 	struct irq_line com1;
+	struct irq_line button; /* the ACPI power button; not connected without ACPI */
 	struct console *console;
 	int console_fd; /* --console file=, else -1 */
 	void *platform[BOARD_PLATFORM_DEVICES];
@@ -100,8 +102,10 @@ int board_populate(struct machine *m, struct err *err);
 int board_start(struct machine *m, struct err *err);
 void board_stop(struct machine *m);
 void board_depopulate(struct machine *m);
-/* The command-line words that describe the virtio devices. */
+/* DESCRIBE_MPTABLE: the command-line words that describe the virtio devices. */
 int board_describe(const struct machine *m, struct cmdline *c, struct err *err);
+/* Writes the MP table, or the ACPI tables: then their root pointer is in *rsdp, else 0. */
+int board_write_tables(const struct machine *m, gpa_t *rsdp, struct err *err);
 
 /* --- machine_boot.c --- */
 

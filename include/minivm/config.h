@@ -39,6 +39,13 @@ enum assist_mode {
 	ASSIST_OFF,
 };
 
+/* How the guest's kernel learns what the machine has. */
+enum describe_mode {
+	DESCRIBE_AUTO, /* ACPI; on hosts that emulate, where it costs seconds, the MP table */
+	DESCRIBE_ACPI,
+	DESCRIBE_MPTABLE, /* and virtio_mmio.device= words on the command line */
+};
+
 struct disk_config {
 	char *path;
 	char *id; /* GET_ID string; config_finish() fills in "disk0", ... by the index where none is
@@ -60,6 +67,7 @@ struct vm_config {
 	enum console_kind console;
 	char *console_file; /* with CONSOLE_FILE */
 	enum assist_mode assist;
+	enum describe_mode describe;
 	char *stats; /* path, "-" for standard output, or NULL */
 	enum log_level log_level;
 	unsigned grace_seconds; /* after SIGTERM, before the machine is stopped */
@@ -110,6 +118,7 @@ config_set_fn config_set_memory;
 config_set_fn config_set_disk; /* PATH[,word]... */
 config_set_fn config_set_console;
 config_set_fn config_set_assist;
+config_set_fn config_set_describe;
 config_set_fn config_set_stats;
 config_set_fn config_set_log_level;
 config_set_fn config_set_grace;

@@ -41,6 +41,7 @@ static char *dump(const struct cli_result *r)
 	static const char *const actions[] = {"run", "help", "version", "doctor"};
 	static const char *const consoles[] = {"serial", "none", "file"};
 	static const char *const assists[] = {"auto", "on", "off"};
+	static const char *const describes[] = {"auto", "acpi", "mptable"};
 	const struct vm_config *c = &r->config;
 	char *text = NULL;
 	size_t size;
@@ -55,6 +56,7 @@ static char *dump(const struct cli_result *r)
 		c->grace_seconds);
 	fprintf(out, "console=%s\nconsole-file=%s\n", consoles[c->console],
 		or_none(c->console_file));
+	fprintf(out, "describe=%s\n", describes[c->describe]);
 	fprintf(out, "assist=%s\nstats=%s\nlog-level=%s\n", assists[c->assist], or_none(c->stats),
 		log_level_name(c->log_level));
 	fprintf(out, "disks=%u\n", c->disk_count);
