@@ -209,19 +209,34 @@ static void unplug(struct board_slot *slot)
 	irq_line_close(&slot->irq);
 }
 
-static int open_backend(const struct disk_config *config, struct block **out, struct err *err)
+/* All images are opened before any layer is made, so that a bad one leaves nothing behind. */
+static int open_images(struct machine *m, struct err *err)
 {
-	struct block *base;
+	unsigned i;
+	int ret = 0;
+
+	for (i = 0; !ret && i < m->config->disk_count; i++) {
+		const struct disk_config *config = &m->config->disk[i];
+
+		ret = block_raw_open(config->path, config->readonly || config->overlay,
+				     &m->disk[i].image, err);
+		if (ret)
+			err_context(err, "disk %s", config->path);
+	}
+	return ret;
+}
+
+/* Puts the layer over the image, if there is to be one. */
+static int add_layer(const struct disk_config *config, struct board_disk *disk, struct err *err)
+{
+	struct block *layered;
 	int ret;
 
-	ret = block_raw_open(config->path, config->readonly || config->overlay, &base, err);
-	if (ret || !config->overlay) {
-		*out = base;
-		return ret;
-	}
-	ret = block_overlay_open(base, config->path, config->overlay_file, out, err);
-	if (ret)
-		block_close(base);
+	if (!config->overlay)
+		return 0;
+	ret = block_overlay_open(disk->image, config->path, config->overlay_file, &layered, err);
+	if (!ret)
+		disk->image = layered;
 	return ret;
 }
 
@@ -231,31 +246,28 @@ static int add_disk(struct machine *m, unsigned index, struct err *err)
 	struct board_disk *disk = &m->disk[index];
 	struct virtio_blk_options opt = {.id = config->id, .log = m->log};
 	char name[16];
-	int ret;
+	int ret = add_layer(config, disk, err);
 
-	snprintf(name, sizeof(name), "disk%u", index);
-	if (!opt.id)
-		opt.id = name;
-	ret = open_backend(config, &opt.backend, err);
 	if (ret)
 		return ret;
-	ret = virtio_blk_new(&opt, &disk->blk, err);
-	if (ret)
-		goto fail_backend;
+	snprintf(name, sizeof(name), "disk%u", index);
 	ret = iothread_init(&disk->io, name, err);
 	if (ret)
-		goto fail_blk;
-	m->disk_count = index + 1; /* from here board_depopulate() takes it down */
-	disk->slot.irq.fd = -1;
+		return ret;
 	ret = irq_line_open(&disk->slot.irq, disk->slot.gsi, err);
 	if (ret)
-		goto fail_blk;
+		goto fail_io;
+	opt.backend = disk->image;
+	ret = virtio_blk_new(&opt, &disk->blk, err);
+	if (ret)
+		goto fail_irq;
+	disk->image = NULL;	   /* the device's now */
+	m->disk_count = index + 1; /* from here board_depopulate() takes it down */
 	return plug(m, &disk->slot, &virtio_blk_ops, disk->blk, disk->io.loop, err);
-fail_blk:
-	virtio_blk_ops.destroy(disk->blk); /* closes the back end */
-	return ret;
-fail_backend:
-	block_close(opt.backend);
+fail_irq:
+	irq_line_close(&disk->slot.irq);
+fail_io:
+	iothread_destroy(&disk->io);
 	return ret;
 }
 
@@ -264,8 +276,14 @@ fail_backend:
 int board_populate(struct machine *m, struct err *err)
 {
 	unsigned i;
-	int ret = add_platform(m, err);
+	int ret = 0;
 
+	if (m->config->console == CONSOLE_FILE)
+		ret = file_check("console", m->config->console_file, err);
+	if (!ret)
+		ret = open_images(m, err);
+	if (!ret)
+		ret = add_platform(m, err);
 	for (i = 0; !ret && i < m->config->disk_count; i++) {
 		ret = add_disk(m, i, err);
 		if (ret)
@@ -314,6 +332,8 @@ void board_depopulate(struct machine *m)
 		unplug(&m->disk[i].slot);
 		iothread_destroy(&m->disk[i].io);
 	}
+	for (i = 0; i < m->config->disk_count; i++)
+		block_close(m->disk[i].image);
 	for (i = 0; i < BOARD_PLATFORM_DEVICES; i++) {
 		if (m->platform[i] && platform[i].ops->destroy)
 			platform[i].ops->destroy(m->platform[i]);

@@ -7,6 +7,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -95,6 +97,40 @@ void file_free(struct bytes *b)
 	munmap((void *)(uintptr_t)b->data, b->len);
 	b->data = NULL;
 	b->len = 0;
+}
+
+/* May a file be made in the directory of `path`? */
+static int check_directory(const char *what, const char *path, struct err *err)
+{
+	const char *slash = strrchr(path, '/');
+	char *dir = slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
+	int ret = 0;
+
+	if (!dir)
+		return err_set(err, ENOMEM, "%s file %s: out of memory", what, path);
+	if (access(dir, W_OK | X_OK)) {
+		err_sys(err, errno, "%s file %s: open", what, path);
+		ret = err_hint(err, "is its directory there, and writable by you?");
+	}
+	free(dir);
+	return ret;
+}
+
+int file_check(const char *what, const char *path, struct err *err)
+{
+	struct stat st;
+
+	if (stat(path, &st))
+		return errno == ENOENT ? check_directory(what, path, err)
+				       : err_sys(err, errno, "%s file %s: open", what, path);
+	if (S_ISDIR(st.st_mode))
+		return err_set(err, EISDIR, "%s file %s: is a directory; a file is needed", what,
+			       path);
+	if (access(path, W_OK)) {
+		err_sys(err, errno, "%s file %s: open", what, path);
+		return err_hint(err, "is it writable by you?");
+	}
+	return 0;
 }
 
 int file_create(const char *what, const char *path, struct err *err)

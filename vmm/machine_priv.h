@@ -41,6 +41,7 @@ struct board_slot {
 };
 
 struct board_disk {
+	struct block *image; /* until the device has taken it over */
 	struct iothread io; /* the disk's own event loop and thread */
 	struct virtio_blk *blk;
 	struct board_slot slot;

@@ -22,6 +22,12 @@ int file_read(const char *what, const char *path, uint64_t max, struct bytes *ou
 void file_free(struct bytes *b);
 
 /*
+ * Can `path` be written, by all that can be told without making or changing it? For files that are
+ * opened late: a user is not to find that out when much has been done. -EISDIR, -EACCES, -ENOENT...
+ */
+int file_check(const char *what, const char *path, struct err *err);
+
+/*
  * Opens `path` for writing, made or emptied; never waits (a FIFO needs a reader). Returns the
  * descriptor, which is the caller's, or -errno.
  */
