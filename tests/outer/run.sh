@@ -41,6 +41,7 @@ cp /bin/busybox "$tmp/root/bin/busybox"
 ln -s busybox "$tmp/root/bin/sh"
 cp "$outer"/modules/*.ko "$tmp/root/modules/"
 cp "$here/init" "$tmp/root/init"
+cc -O1 -static -o "$tmp/root/sbin/kvm-hold" "$here/hold.c" || exit 255
 chmod +x "$tmp/root/init"
 echo 'root:x:0:0:root:/root:/bin/sh' >"$tmp/root/etc/passwd"
 echo 'nobody:x:65534:65534:nobody:/:/bin/sh' >>"$tmp/root/etc/passwd"
