@@ -44,7 +44,7 @@ group_fn group_cpus;	/* N: that many are online, each runs code */
 group_fn group_memory;	/* MIB: the memory that was declared is there and usable */
 group_fn group_cpuinfo; /* N: flags and topology in /proc/cpuinfo */
 group_fn group_uart;	/* ttyS0 is an interrupt-driven 16550A */
-group_fn group_time;	/* EPOCH[,SECONDS]: wall time, at most so much off */
+group_fn group_time;	/* prints "time: SECONDS up SECONDS": wall time and uptime */
 group_fn group_clock;	/* clock source, ticks, sleeping, a monotonic clock */
 
 /* process.c */

@@ -240,29 +240,26 @@ void group_uart(struct checks *c, char *arg)
 		text[strcspn(line, "\n") + (size_t)(line - text)] = '\0';
 	check(c, line && !strncmp(line, "0: uart:16550A port:000003F8 irq:4 ", 35),
 	      "ttyS0 is a 16550A", "%s", line ? line : "not in /proc/tty/driver/serial");
-	for (int i = 0; i < 4; i++)
-		say("these lines are here to move the interrupt count of ttyS0");
-	tcdrain(STDOUT_FILENO);
+	/* A handler that runs already may take the first of these lines along. */
+	for (int i = 0; i < 50 && interrupts_of("ttyS0") == before; i++) {
+		tcdrain(STDOUT_FILENO);
+		say("this line is here to move the interrupt count of ttyS0");
+	}
 	check(c, interrupts_of("ttyS0") > before, "ttyS0 is interrupt-driven",
 	      "its count stays at %llu", (unsigned long long)before);
 }
 
 /* --- clocks --- */
 
+/* Judged on the host, which knows the time. */
 void group_time(struct checks *c, char *arg)
 {
-	long long host = (long long)next_number(&arg);
-	long long slack = (long long)next_number(&arg);
 	char text[64];
-	double uptime;
-	long long now = time(NULL), late;
 
+	(void)c;
+	(void)arg;
 	read_text("/proc/uptime", text, sizeof(text));
-	uptime = atof(text);
-	/* `host` is the time when the VMM started; the kernel's clock began shortly after. */
-	late = now - host - (long long)uptime;
-	check(c, late >= -2 && late <= slack, "wall time",
-	      "%lld s after the host's, of which %.2f are uptime", now - host, uptime);
+	say("time: %lld up %lld", (long long)time(NULL), atoll(text));
 }
 
 static void check_monotonic(struct checks *c)
@@ -309,7 +306,6 @@ static void check_ticks(struct checks *c)
 	      300 * c->slow);
 }
 
-/* The kernel's time against the host's is group_time()'s; here: against itself, tick by tick. */
 void group_clock(struct checks *c, char *arg)
 {
 	char text[128];
