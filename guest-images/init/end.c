@@ -18,7 +18,7 @@
 enum {
 	EXIT_PORT = 0xf4,
 	KILL_SECONDS = 5, /* after SIGKILL: a process may hang in the kernel */
-	STILL_MS = 500,	  /* without a byte of output leaving */
+	STILL_MS = 3000,  /* without a byte of output leaving */
 	MAX_MOUNTS = 128,
 };
 

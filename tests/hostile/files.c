@@ -129,6 +129,13 @@ static struct tiny_elf tiny_elf(void)
 	return e;
 }
 
+int files_make_elf(const struct suite *s)
+{
+	const struct tiny_elf e = tiny_elf();
+
+	return fixture_write(s, "elf", &e, sizeof(e));
+}
+
 static void truncated_elfs(struct suite *s)
 {
 	const struct tiny_elf e = tiny_elf();

@@ -7,9 +7,11 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <grp.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -164,6 +166,15 @@ static int make_large_ini(const struct suite *s)
 	return write_text(s, "large.ini", line);
 }
 
+/* The same device under another name, open to all. Without it no user but root gets to KVM here. */
+static void make_kvm_node(const struct suite *s)
+{
+	struct stat st;
+
+	if (stat("/dev/kvm", &st) == 0 && mknod(fixture(s, "kvm"), S_IFCHR, st.st_rdev) == 0)
+		(void)!chmod(fixture(s, "kvm"), 0666);
+}
+
 int fixtures_make(struct suite *s)
 {
 	int rc = scratch_make(s->dir, sizeof(s->dir));
@@ -188,6 +199,10 @@ int fixtures_make(struct suite *s)
 		rc = write_random(s, "random.ini", 5000, 0x1234567ull);
 	if (!rc)
 		rc = make_large_ini(s);
+	if (!rc)
+		rc = files_make_elf(s);
+	if (!rc && s->is_root)
+		make_kvm_node(s);
 	return rc;
 }
 
@@ -260,6 +275,19 @@ static uint64_t mix_tree(uint64_t hash, const char *dir, unsigned depth)
 uint64_t fixtures_hash(const struct suite *s)
 {
 	return mix_tree(HASH_START, s->dir, 3);
+}
+
+int become_nobody_with_kvm(void *suite)
+{
+	if (access(fixture(suite, "kvm"), F_OK) == 0 &&
+	    (own_mounts() || mount(fixture(suite, "kvm"), "/dev/kvm", NULL, MS_BIND, NULL)))
+		return -1;
+	return become_nobody(suite);
+}
+
+int own_mounts(void)
+{
+	return unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
 }
 
 int become_nobody(void *suite)

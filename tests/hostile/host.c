@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,14 +13,9 @@
 #include <unistd.h>
 
 #define GUEST_SECONDS 30
-#define K	      "--kernel", "@kernel"
+#define K	      "--kernel", "@elf"
 
 /* --- KVM is not there, not ours, or not KVM --- */
-
-static int own_mounts(void)
-{
-	return unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
-}
 
 static int empty_dev(void *suite)
 {

@@ -67,8 +67,14 @@ int fixture_write(const struct suite *s, const char *name, const void *data, siz
  * count.
  */
 uint64_t fixtures_hash(const struct suite *s);
-/* In the child: becomes a user without rights. */
+/* In the child: a mount name space of its own. Not 0: failed. */
+int own_mounts(void);
+/* In the child: becomes a user without rights; the second is one who may use KVM. */
 int become_nobody(void *suite);
+int become_nobody_with_kvm(void *suite);
+
+/* files.c: a freestanding kernel, `cli; hlt`, into the fixture "elf". */
+int files_make_elf(const struct suite *s);
 
 /* The parts of the suite. */
 void run_table(struct suite *s);

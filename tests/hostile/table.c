@@ -5,7 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define K "--kernel", "@kernel"
+/*
+ * A kernel of a few bytes, so that a test of something else does not wait for Linux to be unpacked.
+ * Should minivm fail to refuse, it halts at once and for ever.
+ */
+#define K "--kernel", "@elf"
 
 static const struct refusal table[] = {
     /* words */
@@ -78,7 +82,7 @@ static const struct refusal table[] = {
     {"directory as initrd", {K, "--initrd", "@dir"}, .want = "@dir"},
     {"empty initrd", {K, "--initrd", "@empty"}, .want = "@empty"},
     {"initrd that is larger than memory", {K, "--initrd", "@huge"}, .want = "@huge"},
-    {"16M for Linux", {K, "--memory", "16M"}, .want = "memory", .kvm = true},
+    {"16M for Linux", {"--kernel", "@kernel", "--memory", "16M"}, .want = "memory", .kvm = true},
     {"kernel of another user",
      {"--kernel", "@noread"},
      .want = "readable",
@@ -113,13 +117,13 @@ static const struct refusal table[] = {
      .want = "@noread",
      .kvm = true,
      .root = true,
-     .prepare = become_nobody},
+     .prepare = become_nobody_with_kvm},
     {"write-protected disk",
      {K, "--disk", "@nowrite"},
      .want = "@nowrite",
      .kvm = true,
      .root = true,
-     .prepare = become_nobody},
+     .prepare = become_nobody_with_kvm},
     {"disk without a path", {K, "--disk", ",ro"}, .want = "path"},
     {"empty disk option", {K, "--disk", ""}, .want = "--disk"},
     {"unknown word of a disk", {K, "--disk", "@disk,frobnicate"}, .want = "frobnicate"},
@@ -170,7 +174,7 @@ static const struct refusal table[] = {
      .want = "@text",
      .kvm = true,
      .root = true,
-     .prepare = become_nobody},
+     .prepare = become_nobody_with_kvm},
     {"statistics in a missing directory",
      {K, "--stats", "@no/such"},
      .want = "@no/such",
@@ -188,8 +192,8 @@ static const struct refusal table[] = {
      .want = "@random",
      .kvm = true},
     {"too little memory, all outputs new",
-     {K, "--memory", "16M", "--console", "file=@new-console", "--stats", "@new-stats", "--disk",
-      "@disk,overlay=@new-layer"},
+     {"--kernel", "@kernel", "--memory", "16M", "--console", "file=@new-console", "--stats",
+      "@new-stats", "--disk", "@disk,overlay=@new-layer"},
      .want = "memory",
      .kvm = true},
     {"bad second disk, all outputs new",
@@ -242,7 +246,9 @@ static void long_command_lines(struct suite *s)
 {
 	const size_t longest = 100000;
 	char *words = malloc(longest + 1);
-	struct refusal r = {.args = {K, "--cmdline", words}, .want = "ommand line", .kvm = true};
+	struct refusal r = {.args = {"--kernel", "@kernel", "--cmdline", words},
+			    .want = "ommand line",
+			    .kvm = true};
 
 	if (!words)
 		return;
