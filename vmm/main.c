@@ -2,6 +2,7 @@
 /*
  * minivm: the order of the phases, and the only place that exits.
  */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +33,8 @@ static int run_machine(const struct vm_config *config)
 	enum vm_end_reason reason;
 	int status;
 
+	if (config->stats && stats_check(config->stats, &err))
+		return fail(&err);
 	if (machine_new(config, &log, &m, &err))
 		return fail(&err);
 	if (machine_run(m, &err)) {
@@ -48,12 +51,28 @@ out:
 	return status;
 }
 
+/*
+ * Whoever started us may have closed them. Then a file that we open would become standard output,
+ * and a disk image get the console's bytes.
+ */
+static void keep_standard_descriptors(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 int main(int argc, char *argv[])
 {
 	struct cli_result cli;
 	struct err err = {0};
 	int status = 0;
 
+	keep_standard_descriptors();
 	/* A reader that goes away and a file size limit are errors of write(2), not our end. */
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
