@@ -230,8 +230,16 @@ static void run_cases(struct suite *s)
 	static const struct run runs[] = {
 	    /* Or the console would be written to the disk that got descriptor 1. */
 	    {"no standard descriptors", {NULL}, 6, NULL, close_all},
-	    {"no room for the console on standard output", {NULL}, 6, NULL, full_output},
-	    {"no room for the console file", {"--console", "file=/dev/full"}, 6, NULL, NULL},
+	    {"no room for the console on standard output",
+	     {NULL},
+	     6,
+	     "console: cannot write output: No space left",
+	     full_output},
+	    {"no room for the console file",
+	     {"--console", "file=/dev/full"},
+	     6,
+	     "console: cannot write output: No space left",
+	     NULL},
 	    {"no room for the statistics",
 	     {"--stats", "/dev/full", "--console", "none"},
 	     125,

@@ -54,13 +54,15 @@ ln -s "$(cd "$job" && pwd)" "$tmp/root/job"
 # -cpu: svm makes /dev/kvm inside work. Without xsave: QEMU 7.2 does not intercept XSETBV, so that
 # KVM inside misses its guest's XCR0 and every guest kernel warns. A Zen 2 family and model: as the
 # default model of 2003 the guest would apply that processor's errata.
+# tsc=, hpet=: reading the HPET takes QEMU's big lock, and on a busy host its timer interrupts alone
+# can keep the machine from getting anywhere.
 # It ends when the job has (isa-debug-exit), when the kernel panics (-no-reboot), or at the limit.
 timeout --foreground -k 5 "$limit" qemu-system-x86_64 -nodefaults -no-user-config -display none \
 	-accel tcg,thread=multi -cpu max,+svm,-xsave,family=23,model=49,stepping=0 -smp 2 -m "$mem" -no-reboot \
 	-chardev stdio,id=con,signal=off -serial chardev:con -serial "file:$tmp/status" \
 	-device isa-debug-exit,iobase=0x501,iosize=1 \
 	-kernel "$outer/vmlinuz" -initrd "$tmp/initrd" \
-	-append "console=ttyS0 quiet loglevel=1 panic=-1 rdinit=/init mitigations=off nokaslr TERM=${TERM:-linux} outer.interactive=$interactive" \
+	-append "console=ttyS0 quiet loglevel=1 tsc=reliable hpet=disable panic=-1 rdinit=/init mitigations=off nokaslr TERM=${TERM:-linux} outer.interactive=$interactive" \
 	2>"$tmp/qemu.log"
 rc=$?
 status=$(sed -n 's/^status \([0-9]*\).*/\1/p' "$tmp/status" | tail -n 1)
