@@ -11,9 +11,7 @@
 #include "minivm/stats.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "machine_priv.h"
@@ -178,43 +176,9 @@ json_t *machine_stats(const struct machine *m)
 	return root;
 }
 
-/* The directory that `path` is in may be written to. */
-static int check_directory(const char *path, struct err *err)
-{
-	char *copy = strdup(path);
-	char *slash;
-	int ret = 0;
-
-	if (!copy)
-		return err_set(err, ENOMEM, "stats: out of memory");
-	slash = strrchr(copy, '/');
-	if (slash)
-		slash[slash == copy] = '\0';
-	if (access(slash ? copy : ".", W_OK | X_OK)) {
-		err_sys(err, errno, "stats file %s: open", path);
-		ret = err_hint(err, "is its directory there, and writable by you?");
-	}
-	free(copy);
-	return ret;
-}
-
 int stats_check(const char *path, struct err *err)
 {
-	struct stat st;
-
-	if (strcmp(path, "-") == 0)
-		return 0;
-	if (stat(path, &st))
-		return errno == ENOENT ? check_directory(path, err)
-				       : err_sys(err, errno, "stats file %s: open", path);
-	if (S_ISDIR(st.st_mode))
-		return err_set(err, EISDIR, "stats file %s: is a directory; a file is needed",
-			       path);
-	if (access(path, W_OK)) {
-		err_sys(err, errno, "stats file %s: open", path);
-		return err_hint(err, "is it writable by you?");
-	}
-	return 0;
+	return strcmp(path, "-") == 0 ? 0 : file_check("stats", path, err);
 }
 
 int stats_write(const struct machine *m, const char *path, struct err *err)
