@@ -109,13 +109,17 @@ static void set_environment(void)
 	setenv("SHELL", "/bin/sh", 0);
 }
 
-/* In the child. The session's controlling terminal is the console that init has as its input. */
-static void __attribute__((noreturn)) run_command(const struct init *in)
+/*
+ * In the child. It waits until the terminal is its own (the pipe closes): a shell that finds another
+ * process group in the foreground would stop.
+ */
+static void __attribute__((noreturn)) run_command(const struct init *in, const int *terminal)
 {
 	char *const *argv = in->argv;
+	char nothing;
 
-	setsid();
-	ioctl(0, TIOCSCTTY, 1);
+	close(terminal[1]);
+	(void)!read(terminal[0], &nothing, 1);
 	sigprocmask(SIG_UNBLOCK, &in->signals, NULL);
 	set_environment();
 	if (chdir(getenv("HOME")))
@@ -128,16 +132,36 @@ static void __attribute__((noreturn)) run_command(const struct init *in)
 	_exit(words_exec_failure(errno));
 }
 
+/*
+ * The controlling terminal is init's and the command a process group in its foreground, not a
+ * session leader: when one of those ends, the kernel hangs the terminal up and throws away what it
+ * has not sent yet. SIGINT gets through for a moment, and so is lost (there is no handler, and init
+ * does not die of it): Ctrl-C must not look like Ctrl-Alt-Del before the command is in place.
+ */
 static void start_command(struct init *in)
 {
-	in->command = fork();
+	int terminal[2] = {-1, -1};
+	sigset_t interrupt;
+
+	sigemptyset(&interrupt);
+	sigaddset(&interrupt, SIGINT);
+	sigprocmask(SIG_UNBLOCK, &interrupt, NULL);
+	setsid();
+	ioctl(0, TIOCSCTTY, 1);
+	in->command = pipe2(terminal, O_CLOEXEC) == 0 ? fork() : -1;
 	if (in->command == 0)
-		run_command(in);
+		run_command(in, terminal);
 	if (in->command < 0) {
 		complain("fork: %s", strerror(errno));
 		in->status = EXIT_CANNOT_EXECUTE << 8;
 		in->request = REQUEST_COMMAND_ENDED;
+	} else {
+		setpgid(in->command, in->command);
+		tcsetpgrp(0, in->command);
 	}
+	sigprocmask(SIG_BLOCK, &in->signals, NULL);
+	close(terminal[0]);
+	close(terminal[1]);
 }
 
 static void reap(struct init *in)
