@@ -46,6 +46,18 @@ static const struct linux_case cases[] = {
     {"assist-on", case_assist_on, 0},
     {"cmdline-only", case_cmdline_only, 0},
 
+    {"acpi", case_acpi, 0},
+    {"acpi-2-cpus", case_acpi_two_cpus, 0},
+    {"acpi-poweroff", case_acpi_poweroff, 0},
+    {"acpi-reset", case_acpi_reset, 0},
+    {"acpi-pvpanic", case_acpi_pvpanic, 0},
+    {"acpi-panic-word", case_acpi_panic_word, 0},
+    {"acpi-button", case_acpi_button, 0},
+    {"mptable", case_mptable, 0},
+    {"mptable-2-cpus", case_mptable_two_cpus, 0},
+    {"mptable-panic", case_mptable_panic, 0},
+    {"mptable-reset", case_mptable_reset, 0},
+
     {"disk-kinds", case_disk_kinds, DIRECT},
     {"disk-eight", case_disk_eight, 0},
     {"disk-ext4", case_disk_ext4, 0},

@@ -134,6 +134,10 @@ typedef void case_fn(struct test *t);
 /* suite_machine.c */
 case_fn case_bzimage, case_vmlinux_root, case_four_cpus, case_many_cpus, case_memory_small,
     case_memory_hole, case_memory_high, case_config_file, case_assist_on, case_cmdline_only;
+/* suite_describe.c */
+case_fn case_acpi, case_acpi_two_cpus, case_mptable, case_mptable_two_cpus, case_acpi_poweroff,
+    case_acpi_reset, case_acpi_pvpanic, case_acpi_panic_word, case_acpi_button, case_mptable_panic,
+    case_mptable_reset;
 /* suite_disk.c */
 case_fn case_disk_kinds, case_disk_eight, case_disk_ext4, case_overlay_kept, case_overlay_killed,
     case_disk_killed, case_shared_base, case_locks, case_host_full, case_file_limit;

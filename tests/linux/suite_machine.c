@@ -152,7 +152,7 @@ void case_config_file(struct test *t)
 		"[boot]\nkernel = %s\ninitrd = %s\n"
 		"cmdline = quiet minivm.exec=/usr/bin/checks -- slow=%u cpus=2 memory=200 "
 		"blk=/dev/vda,1048576,ro,data\n"
-		"[machine]\ncpus = 2\nmemory = 4G\nassist = auto\ngrace = 7\n"
+		"[machine]\ncpus = 2\nmemory = 4G\nassist = auto\ndescribe = auto\ngrace = 7\n"
 		"[console]\nmode = serial\n"
 		"[disk data]\npath = disk\nreadonly = yes\n"
 		"[log]\nlevel = warn\n",

@@ -36,6 +36,9 @@ uint64_t now_ns(void); /* CLOCK_MONOTONIC */
 char *next_field(char **arg);
 uint64_t next_number(char **arg);
 
+/* All that was said has left the UART: the kernel may end on the spot. */
+void drain(void);
+
 /* --- groups: `arg` is what stands behind the "=" ("" if nothing does), theirs to change --- */
 typedef void group_fn(struct checks *c, char *arg);
 
@@ -46,6 +49,12 @@ group_fn group_cpuinfo; /* N: flags and topology in /proc/cpuinfo */
 group_fn group_uart;	/* ttyS0 is an interrupt-driven 16550A */
 group_fn group_time;	/* prints "time: SECONDS up SECONDS": wall time and uptime */
 group_fn group_clock;	/* clock source, ticks, sleeping, a monotonic clock */
+
+/* describe.c */
+group_fn group_describe; /* acpi|mptable,DISKS: what the kernel was told, and each device once */
+group_fn group_unbind;	 /* DRIVER,DEVICE: takes the device away from its driver */
+group_fn group_poweroff; /* power-off by system call, without init */
+group_fn group_button;	 /* as PID 1: waits for the power button, then powers off */
 
 /* process.c */
 group_fn group_forks;	 /* N processes by fork and exec */
