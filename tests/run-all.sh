@@ -75,9 +75,16 @@ make_job() {
 	cp build/minivm build/guest-suite build/linux-suite build/linux-checks build/hostile-suite $job/
 	cp build/guest/*.elf $job/payloads/
 	cp guest-images/kernel/bzImage build/guest/vmlinux build/guest/root.img build/guest/initrd.cpio $job/
+	if [ -e build/debian/initrd ]; then
+		mkdir $job/debian
+		cp build/debian/vmlinuz build/debian/initrd $job/debian/
+	fi
 }
 
 linux_args="--minivm ./minivm --kernel bzImage --vmlinux vmlinux --root root.img --initrd initrd.cpio --checks linux-checks"
+if tests/linux/debian/fetch.sh build/debian; then
+	linux_args="$linux_args --debian debian"
+fi
 [ $long = 0 ] || linux_args="$linux_args --long"
 
 outer_job() { # the suites, each with its log between markers; status 0 = all were run
@@ -126,6 +133,9 @@ stage "unit tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 unit unit-asan build/asan/unit
 stage "unit tests, as released"
 unit unit build/unit
+
+stage "ACPI tables"
+suite acpi-tables 120 tests/acpi/check.sh build/acpi-dump
 
 make_job
 stage "payloads and Linux on this machine's /dev/kvm"

@@ -19,8 +19,7 @@ static enum describe_mode choose_description(const struct machine *m)
 {
 	if (m->config->describe != DESCRIBE_AUTO)
 		return m->config->describe;
-	/* For the moment, until the kernel in the tree has CONFIG_PCI, which its ACPI needs. */
-	return DESCRIBE_MPTABLE;
+	return m->emulating ? DESCRIBE_MPTABLE : DESCRIBE_ACPI;
 }
 
 int board_plan(struct machine *m, struct err *err)
@@ -28,6 +27,10 @@ int board_plan(struct machine *m, struct err *err)
 	unsigned i;
 
 	m->describe = choose_description(m);
+	if (m->describe == DESCRIBE_ACPI) {
+		m->button.gsi = BOARD_BUTTON_GSI;
+		m->irqs.used |= 1u << BOARD_BUTTON_GSI;
+	}
 	for (i = 0; i < m->config->disk_count; i++) {
 		struct board_slot *slot = &m->disk[i].slot;
 		int ret = irq_alloc_pin(&m->irqs, &slot->gsi, err);
@@ -36,8 +39,6 @@ int board_plan(struct machine *m, struct err *err)
 			return err_context(err, "disk %s", m->config->disk[i].path);
 		slot->base = BOARD_VIRTIO_BASE + i * BOARD_VIRTIO_STRIDE;
 	}
-	if (m->describe == DESCRIBE_ACPI && irq_alloc_pin(&m->irqs, &m->button.gsi, err))
-		return err_context(err, "power button");
 	return 0;
 }
 

@@ -2,7 +2,7 @@
 /*
  * linux-suite --minivm PATH --kernel BZIMAGE --vmlinux PATH --root IMAGE --initrd CPIO --checks
  *PATH
- *	[--filter TEXT] [--slow N] [--direct] [--long] [--verbose]
+ *	[--debian DIR] [--filter TEXT] [--slow N] [--direct] [--long] [--verbose]
  *
  * Boots Linux under minivm, many times. --slow: time limits grow by this factor, work shrinks.
  * --direct: only the cases that are worth their time on a host whose KVM emulates kernel mode;
@@ -57,6 +57,9 @@ static const struct linux_case cases[] = {
     {"mptable-2-cpus", case_mptable_two_cpus, 0},
     {"mptable-panic", case_mptable_panic, 0},
     {"mptable-reset", case_mptable_reset, 0},
+
+    {"debian-kernel", case_debian, 0},
+    {"debian-button", case_debian_button, LONG},
 
     {"disk-kinds", case_disk_kinds, DIRECT},
     {"disk-eight", case_disk_eight, 0},
@@ -226,12 +229,19 @@ static int run_cases(struct options *opt, struct tap *tap)
 }
 
 static const struct option long_options[] = {
-    {"minivm", required_argument, NULL, 'm'},  {"kernel", required_argument, NULL, 'k'},
-    {"vmlinux", required_argument, NULL, 'v'}, {"root", required_argument, NULL, 'r'},
-    {"initrd", required_argument, NULL, 'i'},  {"checks", required_argument, NULL, 'c'},
-    {"filter", required_argument, NULL, 'f'},  {"slow", required_argument, NULL, 's'},
-    {"direct", no_argument, NULL, 'd'},	       {"long", no_argument, NULL, 'l'},
-    {"verbose", no_argument, NULL, 'V'},       {NULL, 0, NULL, 0},
+    {"minivm", required_argument, NULL, 'm'},
+    {"kernel", required_argument, NULL, 'k'},
+    {"vmlinux", required_argument, NULL, 'v'},
+    {"root", required_argument, NULL, 'r'},
+    {"initrd", required_argument, NULL, 'i'},
+    {"checks", required_argument, NULL, 'c'},
+    {"debian", required_argument, NULL, 'D'},
+    {"filter", required_argument, NULL, 'f'},
+    {"slow", required_argument, NULL, 's'},
+    {"direct", no_argument, NULL, 'd'},
+    {"long", no_argument, NULL, 'l'},
+    {"verbose", no_argument, NULL, 'V'},
+    {NULL, 0, NULL, 0},
 };
 
 static bool take_option(struct options *opt, int c)
@@ -254,6 +264,9 @@ static bool take_option(struct options *opt, int c)
 		return true;
 	case 'c':
 		opt->checks = optarg;
+		return true;
+	case 'D':
+		opt->debian = optarg;
 		return true;
 	case 'f':
 		opt->filter = optarg;
@@ -284,9 +297,10 @@ int main(int argc, char **argv)
 	}
 	if (!opt.minivm || !opt.kernel || !opt.vmlinux || !opt.root || !opt.initrd || !opt.checks ||
 	    optind != argc) {
-		fprintf(stderr, "usage: linux-suite --minivm PATH --kernel BZIMAGE --vmlinux PATH "
-				"--root IMAGE --initrd CPIO --checks PATH [--filter TEXT] "
-				"[--slow N] [--direct] [--long] [--verbose]\n");
+		fprintf(stderr,
+			"usage: linux-suite --minivm PATH --kernel BZIMAGE --vmlinux PATH "
+			"--root IMAGE --initrd CPIO --checks PATH [--debian DIR] [--filter TEXT] "
+			"[--slow N] [--direct] [--long] [--verbose]\n");
 		return 2;
 	}
 	rc = run_cases(&opt, &tap);

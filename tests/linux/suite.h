@@ -25,6 +25,7 @@ struct options {
 	const char *root;   /* ext4 image with our init */
 	const char *initrd; /* the same as a cpio archive */
 	const char *checks; /* the guest's program */
+	const char *debian; /* directory with Debian's vmlinuz and an initrd, or NULL */
 	const char *filter;
 	unsigned slow; /* how many times slower than usual machines are */
 	bool direct;
@@ -137,7 +138,7 @@ case_fn case_bzimage, case_vmlinux_root, case_four_cpus, case_many_cpus, case_me
 /* suite_describe.c */
 case_fn case_acpi, case_acpi_two_cpus, case_mptable, case_mptable_two_cpus, case_acpi_poweroff,
     case_acpi_reset, case_acpi_pvpanic, case_acpi_panic_word, case_acpi_button, case_mptable_panic,
-    case_mptable_reset;
+    case_mptable_reset, case_debian, case_debian_button;
 /* suite_disk.c */
 case_fn case_disk_kinds, case_disk_eight, case_disk_ext4, case_overlay_kept, case_overlay_killed,
     case_disk_killed, case_shared_base, case_locks, case_host_full, case_file_limit;

@@ -149,3 +149,48 @@ void case_acpi_button(struct test *t)
 	want_reason(t, &vm, "poweroff");
 	vm_free(&vm);
 }
+
+/* --- Debian's stock kernel, which knows no other description than ACPI --- */
+
+static bool debian_request(struct test *t, struct vm_request *req, const char *cpus,
+			   const char *checks)
+{
+	if (!t->opt->debian) {
+		t->skip = "no Debian kernel was given (tests/linux/debian/fetch.sh)";
+		return false;
+	}
+	*req = (struct vm_request){
+	    .whole_argv = true,
+	    .args = {"--kernel", text(t, "%s/vmlinuz", t->opt->debian), "--initrd",
+		     text(t, "%s/initrd", t->opt->debian), "--cpus", cpus, "--cmdline",
+		     text(t, "quiet loglevel=1 checks=\"slow=%u %s\"", t->opt->slow, checks)},
+	    .disk = {text(t, "%s,ro", t->opt->checks_disk)},
+	    .checks = checks,
+	    .no_done = true,
+	    .limit_s = 120,
+	};
+	return true;
+}
+
+/* The bzImage of the package, modular virtio, power-off by ACPI. */
+void case_debian(struct test *t)
+{
+	struct vm_request req;
+
+	if (debian_request(t, &req, "2", "describe=acpi,1 cpus=2 uart clock poweroff"))
+		vm_run(t, &req, 0);
+}
+
+void case_debian_button(struct test *t)
+{
+	struct vm_request req;
+	struct vm vm;
+
+	if (!debian_request(t, &req, "1", "button"))
+		return;
+	vm_start(t, &vm, &req);
+	if (vm_expect(&vm, "waiting"))
+		vm_signal(&vm, SIGTERM);
+	vm_finish(&vm, 0);
+	vm_free(&vm);
+}
