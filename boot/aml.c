@@ -93,7 +93,8 @@ static void put_le(struct aml *a, uint32_t value, size_t n)
 {
 	uint8_t bytes[4];
 
-	put(a, bytes, store_le(bytes, value, n));
+	store_le(bytes, value, n);
+	put(a, bytes, n);
 }
 
 /* §20.2.3 ComputationalData: 0 and 1 have opcodes of their own, which are their values. */
@@ -118,8 +119,9 @@ static size_t encode_integer(uint8_t out[5], uint32_t value)
 static void put_integer(struct aml *a, uint32_t value)
 {
 	uint8_t bytes[5];
+	size_t n = encode_integer(bytes, value);
 
-	put(a, bytes, encode_integer(bytes, value));
+	put(a, bytes, n);
 }
 
 /* §20.2.4: the length in front of `body` bytes. Its own bytes count. */
@@ -144,7 +146,8 @@ static void put_name(struct aml *a, const char *name)
 	size_t n = strlen(name);
 
 	assert(n > 0 && n <= NAME_LEN);
-	memcpy(seg, name, n);
+	for (size_t i = 0; i < n; i++)
+		seg[i] = name[i];
 	put(a, seg, NAME_LEN);
 }
 
@@ -208,21 +211,25 @@ static void close_template(struct aml *a, size_t at)
 {
 	static const uint8_t end[2] = {RES_END, 0}; /* checksum 0: not used */
 	uint8_t size[5];
+	size_t n;
 
 	put(a, end, sizeof(end));
-	insert(a, at, size, encode_integer(size, (uint32_t)(a->len - at)));
+	n = encode_integer(size, (uint32_t)(a->len - at));
+	insert(a, at, size, n);
 }
 
 void aml_end(struct aml *a)
 {
 	struct aml_open open;
 	uint8_t length[4];
+	size_t n;
 
 	assert(a->depth > 0);
 	open = a->open[--a->depth];
 	if (open.template)
 		close_template(a, open.at);
-	insert(a, open.at, length, encode_length(length, a->len - open.at));
+	n = encode_length(length, a->len - open.at);
+	insert(a, open.at, length, n);
 }
 
 /* --- terms --- */

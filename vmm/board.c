@@ -14,7 +14,7 @@
 
 /* --- plan: addresses and interrupts, before any file is opened --- */
 
-/* ACPI on emulating hosts costs every guest 1 to 6 s of the host's processor. */
+/* On emulating hosts reading the ACPI tables takes a guest half a second to several. */
 static enum describe_mode choose_description(const struct machine *m)
 {
 	if (m->config->describe != DESCRIBE_AUTO)

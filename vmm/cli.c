@@ -121,7 +121,7 @@ static const struct cli_option option_table[] = {
 	.set = config_set_describe,
 	.words = "auto acpi mptable",
 	.help = "how the machine is described (default auto)",
-	.more = "auto: acpi, but mptable where KVM emulates, because ACPI takes seconds there. "
+	.more = "auto: acpi, but mptable where KVM emulates, because ACPI takes time there. "
 		"mptable: an MP table and virtio_mmio.device= words. See MACHINE DESCRIPTION.",
     },
     {

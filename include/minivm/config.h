@@ -41,7 +41,7 @@ enum assist_mode {
 
 /* How the guest's kernel learns what the machine has. */
 enum describe_mode {
-	DESCRIBE_AUTO, /* ACPI; on hosts that emulate, where it costs seconds, the MP table */
+	DESCRIBE_AUTO, /* ACPI; on hosts that emulate, where it costs time, the MP table */
 	DESCRIBE_ACPI,
 	DESCRIBE_MPTABLE, /* and virtio_mmio.device= words on the command line */
 };

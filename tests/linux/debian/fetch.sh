@@ -5,7 +5,7 @@
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 dir=$1
-[ -e "$dir/vmlinuz" ] && [ "$dir/initrd" -nt "$here/init" ] && exit 0
+[ -e "$dir/vmlinuz" ] && [ -n "$(find "$dir/initrd" -newer "$here/init" 2>/dev/null)" ] && exit 0
 mkdir -p "$dir"
 tmp=$(mktemp -d "$dir/fetch.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
