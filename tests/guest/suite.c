@@ -97,6 +97,9 @@ static void make_argv(struct job *j)
 	arg(j, c->memory ? c->memory : "16M");
 	arg(j, "--cpus");
 	arg(j, j->cpus);
+	/* Payloads read the MP table and the words of the command line. */
+	arg(j, "--describe");
+	arg(j, "mptable");
 	if (c->words) {
 		arg(j, "--cmdline");
 		arg(j, c->words);
