@@ -6,9 +6,12 @@
 # Usage: demo.sh demo|shell (from the top folder, after `make` and `make -C guest-images rootfs`)
 set -u
 mode=$1
-commands='echo; echo "Hello from $(uname -sr) on $(nproc) CPU, root on $(mount | sed -n "s/ on \/ .*//p" | tail -n 1):"; df -h /; echo; cat /proc/cmdline; echo; grep -m 3 -E "ttyS0|virtio" /proc/interrupts; echo; echo "init was reached $(cut -d. -f1 /proc/uptime) s after the kernel had started."'
+# No double quote in these: they stand between two on the kernel's command line.
+commands='echo; echo Hello from $(uname -sr), $(nproc) CPU, up for $(cut -d. -f1 /proc/uptime) s.'
+commands="$commands; echo; mount | grep ' on / '; df -h /; echo; cat /proc/cmdline"
+commands="$commands; echo; grep -E 'ttyS0|virtio' /proc/interrupts; echo; echo And off."
 cmdline="quiet"
-[ "$mode" = shell ] || cmdline="quiet minivm.sh=\"$(echo "$commands" | sed "s/\"/'/g")\""
+[ "$mode" = shell ] || cmdline="quiet minivm.sh=\"$commands\""
 
 usable() {
 	[ -r /dev/kvm ] && [ -w /dev/kvm ] && build/minivm doctor >/dev/null 2>&1
