@@ -24,8 +24,8 @@ static int check_stat(const char *what, const char *path, uint64_t max, const st
 	if (st->st_size == 0)
 		return err_set(err, EINVAL, "%s %s: the file is empty", what, path);
 	if ((uint64_t)st->st_size > max)
-		return err_set(err, EFBIG, "%s %s: %lld bytes are more than the %llu that fit", what,
-			       path, (long long)st->st_size, (unsigned long long)max);
+		return err_set(err, EFBIG, "%s %s: %lld bytes are more than the %llu that fit",
+			       what, path, (long long)st->st_size, (unsigned long long)max);
 	return 0;
 }
 
@@ -47,8 +47,7 @@ static int read_all(int fd, uint8_t *buf, size_t len)
 	return 0;
 }
 
-int file_read(const char *what, const char *path, uint64_t max, struct bytes *out,
-	      struct err *err)
+int file_read(const char *what, const char *path, uint64_t max, struct bytes *out, struct err *err)
 {
 	struct stat st;
 	void *buf;
@@ -69,8 +68,8 @@ int file_read(const char *what, const char *path, uint64_t max, struct bytes *ou
 	ret = check_stat(what, path, max, &st, err);
 	if (ret)
 		goto out;
-	buf = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-		   0);
+	buf = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+		   -1, 0);
 	if (buf == MAP_FAILED) {
 		ret = err_sys(err, errno, "%s %s: %lld bytes of memory", what, path,
 			      (long long)st.st_size);

@@ -9,10 +9,10 @@
 #include "machine_priv.h"
 
 /* Intel SDM vol. 4 table 2-2; AMD APM vol. 2 appendix A. */
-#define MSR_IA32_MISC_ENABLE     0x1a0
-#define MISC_ENABLE_FAST_STRING  (1u << 0)
-#define MSR_MTRR_DEF_TYPE        0x2ff
-#define MTRR_DEF_TYPE_ENABLE     (1u << 11)
+#define MSR_IA32_MISC_ENABLE	 0x1a0
+#define MISC_ENABLE_FAST_STRING	 (1u << 0)
+#define MSR_MTRR_DEF_TYPE	 0x2ff
+#define MTRR_DEF_TYPE_ENABLE	 (1u << 11)
 #define MTRR_DEF_TYPE_WRITE_BACK 6u
 
 /* Decides about assists. An ordinary host gets none, and pays nothing for them. */
@@ -25,14 +25,14 @@ static int probe_cpu(struct machine *m, struct err *err)
 		return ret;
 	/* Room for the entries that cpuid_prepare() adds. */
 	m->cpuid_capacity = m->cpuid->nent + CPUID_EXTRA_ENTRIES;
-	larger = realloc(m->cpuid, sizeof(*m->cpuid) +
-				       m->cpuid_capacity * sizeof(m->cpuid->entries[0]));
+	larger =
+	    realloc(m->cpuid, sizeof(*m->cpuid) + m->cpuid_capacity * sizeof(m->cpuid->entries[0]));
 	if (!larger)
 		return err_set(err, ENOMEM, "CPUID: out of memory");
 	m->cpuid = larger;
 	m->emulating = kvm_cpuid_is_emulating(m->cpuid);
-	m->assist = m->config->assist == ASSIST_ON ||
-		    (m->config->assist == ASSIST_AUTO && m->emulating);
+	m->assist =
+	    m->config->assist == ASSIST_ON || (m->config->assist == ASSIST_AUTO && m->emulating);
 	return 0;
 }
 

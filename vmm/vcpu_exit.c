@@ -105,8 +105,7 @@ static bool handle_io(struct vcpu *v)
 		bool claimed;
 
 		if (run->io.direction == KVM_EXIT_IO_OUT) {
-			claimed =
-			    bus_write(v->env->pio, run->io.port, size, load_le(data, size));
+			claimed = bus_write(v->env->pio, run->io.port, size, load_le(data, size));
 		} else {
 			uint64_t value;
 
@@ -126,8 +125,8 @@ static bool handle_mmio(struct vcpu *v)
 	bool claimed;
 
 	if (run->mmio.is_write) {
-		claimed = bus_write(v->env->mmio, run->mmio.phys_addr, len,
-				    load_le(run->mmio.data, len));
+		claimed =
+		    bus_write(v->env->mmio, run->mmio.phys_addr, len, load_le(run->mmio.data, len));
 	} else {
 		claimed = bus_read(v->env->mmio, run->mmio.phys_addr, len, &value);
 		memcpy(run->mmio.data, &value, sizeof(run->mmio.data));

@@ -69,7 +69,8 @@ static void read_words(struct init *in)
 
 /*
  * Decide what to run: minivm.sh=, minivm.exec= with the words behind "--", these, or a shell. The
- * kernel hands over bare words that it does not know as well, in front of these; they are no command
+ * kernel hands over bare words that it does not know as well, in front of these; they are no
+ * command
  * (`noxsave` is such a word that the kernel itself looks at).
  */
 static void choose_command(struct init *in, int argc, char **argv)
@@ -110,8 +111,8 @@ static void set_environment(void)
 }
 
 /*
- * In the child. It waits until the terminal is its own (the pipe closes): a shell that finds another
- * process group in the foreground would stop.
+ * In the child. It waits until the terminal is its own (the pipe closes): a shell that finds
+ * another process group in the foreground would stop.
  */
 static void __attribute__((noreturn)) run_command(const struct init *in, const int *terminal)
 {

@@ -16,8 +16,8 @@
 #define ERR_TEXT_MAX 1024
 
 struct err {
-	int code;                 /* negative errno, 0 = no error */
-	char text[ERR_TEXT_MAX];  /* one line, no newline at the end */
+	int code;		 /* negative errno, 0 = no error */
+	char text[ERR_TEXT_MAX]; /* one line, no newline at the end */
 };
 
 /* Sets the text. `code` is a positive errno value. Returns -code. */

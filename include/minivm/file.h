@@ -17,8 +17,7 @@
  * The caller ends them with file_free(). -ENOENT, -EACCES, -EISDIR, -EINVAL (not a regular file,
  * empty), -EFBIG, -ENOMEM, -EIO.
  */
-int file_read(const char *what, const char *path, uint64_t max, struct bytes *out,
-	      struct err *err);
+int file_read(const char *what, const char *path, uint64_t max, struct bytes *out, struct err *err);
 void file_free(struct bytes *b);
 
 /*

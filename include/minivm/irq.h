@@ -12,7 +12,7 @@
 #include "minivm/err.h"
 
 struct irq_line {
-	int fd;       /* eventfd, non-blocking, close-on-exec; -1 = not connected */
+	int fd;	      /* eventfd, non-blocking, close-on-exec; -1 = not connected */
 	unsigned gsi; /* global system interrupt, for the guest's tables */
 };
 

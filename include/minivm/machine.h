@@ -35,7 +35,8 @@ int machine_run(struct machine *m, struct err *err);
 /* How it ended; `status` is the process exit status that stands for it. */
 enum vm_end_reason machine_end(const struct machine *m, int *status);
 
-/* The counters of --stats as a new JSON object (docs/minivm.1 "STATISTICS"); NULL without memory. */
+/* The counters of --stats as a new JSON object (docs/minivm.1 "STATISTICS"); NULL without memory.
+ */
 json_t *machine_stats(const struct machine *m);
 
 void machine_destroy(struct machine *m); /* NULL is fine */

@@ -17,7 +17,8 @@
 
 #include "minivm/err.h"
 
-/* A guest physical address. A struct, so that it is neither dereferenced nor mixed with a length. */
+/* A guest physical address. A struct, so that it is neither dereferenced nor mixed with a length.
+ */
 typedef struct {
 	uint64_t v;
 } gpa_t;
@@ -67,7 +68,8 @@ uint64_t guest_mem_low_end(const struct guest_mem *mem);
  */
 void *guest_mem_slice(const struct guest_mem *mem, gpa_t gpa, uint64_t len);
 
-/* Copy out of and into guest memory, across adjoining regions never. 0 or -EFAULT (nothing done). */
+/* Copy out of and into guest memory, across adjoining regions never. 0 or -EFAULT (nothing done).
+ */
 int guest_mem_read(const struct guest_mem *mem, gpa_t gpa, void *dst, size_t len);
 int guest_mem_write(const struct guest_mem *mem, gpa_t gpa, const void *src, size_t len);
 int guest_mem_zero(const struct guest_mem *mem, gpa_t gpa, uint64_t len);

@@ -43,9 +43,9 @@ struct vcpu_env {
 /* Written by the vCPU's thread only; read by others after it was joined. */
 struct vcpu_counters {
 	uint64_t exits[VCPU_EXIT_REASONS + 1]; /* by KVM_EXIT_*; the last one is "other" */
-	uint64_t interrupted; /* KVM_RUN returned EINTR */
-	uint64_t again;       /* KVM_RUN returned EAGAIN */
-	uint64_t unclaimed;   /* port or MMIO accesses that no device answered */
+	uint64_t interrupted;		       /* KVM_RUN returned EINTR */
+	uint64_t again;			       /* KVM_RUN returned EAGAIN */
+	uint64_t unclaimed;		       /* port or MMIO accesses that no device answered */
 };
 
 struct vcpu {
