@@ -366,15 +366,6 @@ int kvm_vm_ioeventfd(int vm_fd, bool pio, uint64_t addr, unsigned len, const uin
 	return 0;
 }
 
-int kvm_vm_enable_cap(int vm_fd, uint32_t cap, uint64_t arg, struct err *err)
-{
-	struct kvm_enable_cap enable = {.cap = cap, .args = {arg}};
-
-	if (ioctl(vm_fd, KVM_ENABLE_CAP, &enable) < 0)
-		return err_sys(err, errno, "KVM_ENABLE_CAP (capability %u)", cap);
-	return 0;
-}
-
 /* --- vCPU, set-up --- */
 
 int kvm_vcpu_create(int vm_fd, unsigned id, int *vcpu_fd, struct err *err)
@@ -441,16 +432,6 @@ int kvm_vcpu_set_sregs(int vcpu_fd, const struct kvm_sregs *sregs)
 	return vcpu_set(vcpu_fd, KVM_SET_SREGS, sregs);
 }
 
-int kvm_vcpu_get_fpu(int vcpu_fd, struct kvm_fpu *fpu)
-{
-	return vcpu_get(vcpu_fd, KVM_GET_FPU, fpu);
-}
-
-int kvm_vcpu_set_fpu(int vcpu_fd, const struct kvm_fpu *fpu)
-{
-	return vcpu_set(vcpu_fd, KVM_SET_FPU, fpu);
-}
-
 /* KVM_GET_MSRS and KVM_SET_MSRS return how many they did (api.rst 4.18, 4.19). */
 static int msr_ioctl(int vcpu_fd, unsigned long request, const struct kvm_msrs *msrs)
 {
@@ -469,33 +450,6 @@ int kvm_vcpu_get_msrs(int vcpu_fd, struct kvm_msrs *msrs)
 int kvm_vcpu_set_msrs(int vcpu_fd, const struct kvm_msrs *msrs)
 {
 	return msr_ioctl(vcpu_fd, KVM_SET_MSRS, msrs);
-}
-
-int kvm_vcpu_get_mp_state(int vcpu_fd, uint32_t *state)
-{
-	struct kvm_mp_state mp;
-	int rc = vcpu_get(vcpu_fd, KVM_GET_MP_STATE, &mp);
-
-	if (rc == 0)
-		*state = mp.mp_state;
-	return rc;
-}
-
-int kvm_vcpu_set_mp_state(int vcpu_fd, uint32_t state)
-{
-	struct kvm_mp_state mp = {.mp_state = state};
-
-	return vcpu_set(vcpu_fd, KVM_SET_MP_STATE, &mp);
-}
-
-int kvm_vcpu_get_lapic(int vcpu_fd, struct kvm_lapic_state *lapic)
-{
-	return vcpu_get(vcpu_fd, KVM_GET_LAPIC, lapic);
-}
-
-int kvm_vcpu_set_lapic(int vcpu_fd, const struct kvm_lapic_state *lapic)
-{
-	return vcpu_set(vcpu_fd, KVM_SET_LAPIC, lapic);
 }
 
 int kvm_vcpu_get_events(int vcpu_fd, struct kvm_vcpu_events *events)

@@ -69,8 +69,8 @@ struct machine {
 	int vm_fd;
 	struct kvm_cpuid2 *cpuid; /* what KVM supports, then what the last vCPU was given */
 	unsigned cpuid_capacity;  /* entries that fit into it */
-	bool emulating; /* KVM's back end emulates kernel mode (docs/emulating-hosts.md) */
-	bool assist;	/* vCPUs carry an assist */
+	bool emulating;		  /* KVM's back end emulates kernel mode (docs/architecture.md) */
+	bool assist;		  /* vCPUs carry an assist */
 	enum describe_mode describe; /* not DESCRIBE_AUTO any more */
 
 	struct guest_mem mem;

@@ -76,7 +76,7 @@ static bool run_failed(struct vcpu *v, int error)
 		 * the exchange in vcpu_kick(): either we see the flag, or the 1 that is stored
 		 * after it stays and the next KVM_RUN returns.
 		 */
-		__atomic_exchange_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+		kvm_run_set_immediate_exit(v->run, false);
 		return true;
 	case EAGAIN:
 		v->count.again++;
@@ -136,7 +136,7 @@ void vcpu_kick(struct vcpu *v)
 	if (!v->started)
 		return;
 	/* A full barrier: pairs with the one in run_failed(). */
-	__atomic_exchange_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+	kvm_run_set_immediate_exit(v->run, true);
 	pthread_kill(v->thread, VCPU_KICK_SIGNAL);
 }
 

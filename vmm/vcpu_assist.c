@@ -11,6 +11,7 @@
 #include "minivm/kvm.h"
 #include "minivm/vcpu.h"
 
+/* For what only an assist asks: kvm.h has no wrapper. */
 static int vcpu_ioctl(void *cpu, unsigned long request, void *arg)
 {
 	const struct vcpu *v = cpu;
@@ -20,7 +21,9 @@ static int vcpu_ioctl(void *cpu, unsigned long request, void *arg)
 
 static int op_get_regs(void *cpu, struct kvm_regs *regs)
 {
-	return vcpu_ioctl(cpu, KVM_GET_REGS, regs);
+	const struct vcpu *v = cpu;
+
+	return kvm_vcpu_get_regs(v->fd, regs);
 }
 
 static int op_set_regs(void *cpu, const struct kvm_regs *regs)
@@ -32,7 +35,9 @@ static int op_set_regs(void *cpu, const struct kvm_regs *regs)
 
 static int op_get_sregs(void *cpu, struct kvm_sregs *sregs)
 {
-	return vcpu_ioctl(cpu, KVM_GET_SREGS, sregs);
+	const struct vcpu *v = cpu;
+
+	return kvm_vcpu_get_sregs(v->fd, sregs);
 }
 
 static int op_set_sregs(void *cpu, const struct kvm_sregs *sregs)
@@ -69,7 +74,9 @@ static int op_get_xcr0(void *cpu, uint64_t *xcr0)
 
 static int op_get_events(void *cpu, struct kvm_vcpu_events *events)
 {
-	return vcpu_ioctl(cpu, KVM_GET_VCPU_EVENTS, events);
+	const struct vcpu *v = cpu;
+
+	return kvm_vcpu_get_events(v->fd, events);
 }
 
 static int op_set_events(void *cpu, const struct kvm_vcpu_events *events)

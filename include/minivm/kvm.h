@@ -138,9 +138,6 @@ int kvm_vm_irqfd(int vm_fd, int fd, unsigned gsi, struct err *err);
 int kvm_vm_ioeventfd(int vm_fd, bool pio, uint64_t addr, unsigned len, const uint64_t *match,
 		     int fd, struct err *err);
 
-/* KVM_ENABLE_CAP on the VM with args[0] = arg. */
-int kvm_vm_enable_cap(int vm_fd, uint32_t cap, uint64_t arg, struct err *err);
-
 /* --- vCPU, set-up --- */
 
 int kvm_vcpu_create(int vm_fd, unsigned id, int *vcpu_fd, struct err *err);
@@ -155,26 +152,21 @@ int kvm_vcpu_run(int vcpu_fd);
 
 /*
  * From any thread: the running or next KVM_RUN returns -EINTR before it enters the guest. A thread
- * that sits in the guest needs a signal besides. The vCPU's thread takes it back.
+ * that sits in the guest needs a signal besides. The vCPU's thread takes it back. A full barrier,
+ * for the flag that tells the thread why.
  */
 static inline void kvm_run_set_immediate_exit(struct kvm_run *run, bool on)
 {
-	__atomic_store_n(&run->immediate_exit, (uint8_t)on, __ATOMIC_SEQ_CST);
+	__atomic_exchange_n(&run->immediate_exit, (uint8_t)on, __ATOMIC_SEQ_CST);
 }
 
 int kvm_vcpu_get_regs(int vcpu_fd, struct kvm_regs *regs);
 int kvm_vcpu_set_regs(int vcpu_fd, const struct kvm_regs *regs);
 int kvm_vcpu_get_sregs(int vcpu_fd, struct kvm_sregs *sregs);
 int kvm_vcpu_set_sregs(int vcpu_fd, const struct kvm_sregs *sregs);
-int kvm_vcpu_get_fpu(int vcpu_fd, struct kvm_fpu *fpu);
-int kvm_vcpu_set_fpu(int vcpu_fd, const struct kvm_fpu *fpu);
 /* All msrs->nmsrs of them, or -EIO: KVM stops at the first that it does not know. */
 int kvm_vcpu_get_msrs(int vcpu_fd, struct kvm_msrs *msrs);
 int kvm_vcpu_set_msrs(int vcpu_fd, const struct kvm_msrs *msrs);
-int kvm_vcpu_get_mp_state(int vcpu_fd, uint32_t *state); /* KVM_MP_STATE_* */
-int kvm_vcpu_set_mp_state(int vcpu_fd, uint32_t state);
-int kvm_vcpu_get_lapic(int vcpu_fd, struct kvm_lapic_state *lapic);
-int kvm_vcpu_set_lapic(int vcpu_fd, const struct kvm_lapic_state *lapic);
 int kvm_vcpu_get_events(int vcpu_fd, struct kvm_vcpu_events *events);
 int kvm_vcpu_set_events(int vcpu_fd, const struct kvm_vcpu_events *events);
 int kvm_vcpu_set_guest_debug(int vcpu_fd, const struct kvm_guest_debug *debug);

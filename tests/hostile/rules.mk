@@ -3,7 +3,7 @@
 # Bad input and hosts in a bad state. Included by the Makefile.
 
 HOSTILE_SUITE_OBJ := $(patsubst %.c,$(B)/obj/%.o,$(wildcard tests/hostile/*.c) \
-	tests/lib/tap.c tests/lib/disk.c tests/lib/proc.c)
+	tests/lib/tap.c tests/lib/disk.c tests/lib/proc.c tests/lib/stream.c)
 $(HOSTILE_SUITE_OBJ): CPPFLAGS += -Itests/lib
 $(B)/hostile-suite: $(HOSTILE_SUITE_OBJ)
 	@echo "  LD      $@"

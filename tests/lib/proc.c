@@ -25,57 +25,6 @@
 	((struct proc){                                                                            \
 	    .pidfd = -1, .in = -1, .tty = -1, .tty_slave = -1, .out.fd = -1, .err.fd = -1})
 
-static uint64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
-static void close_fd(int *fd)
-{
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
-}
-
-static void stream_add(struct proc_stream *s, const char *data, size_t len)
-{
-	if (s->len + len > PROC_OUTPUT_MAX)
-		len = PROC_OUTPUT_MAX - s->len;
-	if (s->len + len + 1 > s->cap) {
-		size_t cap = (s->len + len + 1) * 2;
-		char *grown = realloc(s->data, cap);
-
-		if (!grown)
-			return;
-		s->data = grown;
-		s->cap = cap;
-	}
-	memcpy(s->data + s->len, data, len);
-	s->len += len;
-	s->data[s->len] = '\0';
-}
-
-/* False when there is nothing more for now. */
-static bool stream_read(struct proc_stream *s)
-{
-	char buf[8192];
-	ssize_t n;
-
-	if (s->fd < 0)
-		return false;
-	n = read(s->fd, buf, sizeof(buf));
-	if (n > 0) {
-		stream_add(s, buf, (size_t)n);
-		return true;
-	}
-	if (n == 0 || (errno != EAGAIN && errno != EINTR))
-		close_fd(&s->fd);
-	return false;
-}
-
 /* --- start --- */
 
 /* Both ends of what the child gets as descriptors 0, 1, 2; -1: not there. */

@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-#define PROC_OUTPUT_MAX (4u << 20) /* of each stream; what comes behind is dropped */
+#include "stream.h"
 
 struct proc_request {
 	const char *const *argv; /* argv[0] is a path; ends with NULL */
@@ -22,23 +22,16 @@ struct proc_request {
 	void *opaque;
 };
 
-struct proc_stream {
-	int fd;	    /* -1: closed */
-	char *data; /* NUL-terminated */
-	size_t len;
-	size_t cap;
-};
-
 struct proc {
 	pid_t pid;
 	int pidfd;
-	int in;			/* -1: closed, or the terminal */
-	int tty;		/* master side, also in `out`; -1: none. tcgetattr() works on it */
-	int tty_slave;		/* kept open: the settings are there when the program has ended */
-	bool ignore_out;	/* leave standard output in its pipe */
-	size_t mark;		/* proc_expect() looks at output behind it */
-	struct proc_stream out; /* a terminal's output, too */
-	struct proc_stream err;
+	int in;		   /* -1: closed, or the terminal */
+	int tty;	   /* master side, also in `out`; -1: none. tcgetattr() works on it */
+	int tty_slave;	   /* kept open: the settings are there when the program has ended */
+	bool ignore_out;   /* leave standard output in its pipe */
+	size_t mark;	   /* proc_expect() looks at output behind it */
+	struct stream out; /* a terminal's output, too */
+	struct stream err;
 };
 
 /* 0 or -errno; on failure there is nothing to free. */

@@ -19,12 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-struct stream {
-	int fd; /* -1: closed */
-	char *data;
-	size_t len;
-	size_t cap;
-};
+#include "stream.h"
 
 struct child {
 	const struct run_request *req;
@@ -37,58 +32,6 @@ struct child {
 	size_t step_from; /* output before this belongs to earlier steps */
 	const char *to_send;
 };
-
-static unsigned now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (unsigned)(t.tv_sec * 1000 + t.tv_nsec / 1000000);
-}
-
-static void close_fd(int *fd)
-{
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
-}
-
-/* Keeps the text NUL-terminated; past the limit it is dropped. */
-static void stream_add(struct stream *s, const char *data, size_t len)
-{
-	if (s->len + len > RUN_OUTPUT_MAX)
-		len = RUN_OUTPUT_MAX - s->len;
-	if (s->len + len + 1 > s->cap) {
-		size_t cap = (s->len + len + 1) * 2;
-		char *grown = realloc(s->data, cap);
-
-		if (!grown)
-			return;
-		s->data = grown;
-		s->cap = cap;
-	}
-	memcpy(s->data + s->len, data, len);
-	s->len += len;
-	s->data[s->len] = '\0';
-}
-
-/* False when there is nothing more for now. */
-static bool stream_read(struct stream *s)
-{
-	char buf[8192];
-	ssize_t n;
-
-	if (s->fd < 0)
-		return false;
-	n = read(s->fd, buf, sizeof(buf));
-	if (n > 0) {
-		stream_add(s, buf, (size_t)n);
-		return true;
-	}
-	if (n == 0 || (errno != EAGAIN && errno != EINTR))
-		close_fd(&s->fd);
-	return false;
-}
 
 static _Noreturn void exec_child(const struct run_request *req, int in, int out, int err)
 {
@@ -215,7 +158,8 @@ static void reap(struct child *c, struct run_result *result)
 int run_program(const struct run_request *req, struct run_result *result)
 {
 	struct child c = {.req = req, .pidfd = -1, .in_fd = -1, .out.fd = -1, .err.fd = -1};
-	unsigned start = now_ms(), elapsed = 0;
+	uint64_t start = now_ms();
+	unsigned elapsed = 0;
 	int rc;
 
 	*result = (struct run_result){.status = -1};
@@ -227,14 +171,14 @@ int run_program(const struct run_request *req, struct run_result *result)
 	stream_add(&c.err, "", 0);
 	advance(&c);
 	while (!turn(&c, 50)) {
-		elapsed = now_ms() - start;
+		elapsed = (unsigned)(now_ms() - start);
 		if (elapsed >= req->timeout_ms) {
 			result->timed_out = true;
 			break;
 		}
 	}
 	reap(&c, result);
-	result->ms = now_ms() - start;
+	result->ms = (unsigned)(now_ms() - start);
 	result->out = c.out.data;
 	result->out_len = c.out.len;
 	result->err = c.err.data;

@@ -28,8 +28,6 @@ struct run_request {
 	unsigned timeout_ms; /* then it is killed; its process group is in any case at the end */
 };
 
-#define RUN_OUTPUT_MAX (4u << 20) /* of each stream; what comes behind is counted, not kept */
-
 struct run_result {
 	int status;	/* exit status, or 128 + signal */
 	bool timed_out; /* killed by us */

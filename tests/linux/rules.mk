@@ -20,7 +20,7 @@ $(B)/linux-checks: $(LINUX_CHECKS_SRC) $(wildcard $(LINUX)/guest/*.h) $(LINUX)/c
 
 # The programs that run on the host, or in the outer Linux, where there are no libraries.
 LINUX_SUITE_OBJ := $(patsubst %.c,$(B)/obj/%.o,$(wildcard $(LINUX)/suite*.c) \
-	tests/lib/tap.c tests/lib/disk.c tests/lib/proc.c)
+	tests/lib/tap.c tests/lib/disk.c tests/lib/proc.c tests/lib/stream.c)
 $(LINUX_SUITE_OBJ): CPPFLAGS += -Itests/lib
 $(B)/linux-suite: $(LINUX_SUITE_OBJ)
 	@echo "  LD      $@"
