@@ -289,10 +289,16 @@ static void index_wrap(void)
 
 /* --- notifications --- */
 
+/* The status bit follows the used index: it may take its time, or never come. */
 static bool interrupt_pending(void)
 {
-	delay_us(300);
-	return vreg(&blk.dev, VREG_INTERRUPT_STATUS) & 1;
+	uint64_t end = deadline_ms(20);
+
+	while (!(vreg(&blk.dev, VREG_INTERRUPT_STATUS) & 1)) {
+		if (expired(end))
+			return false;
+	}
+	return true;
 }
 
 static void no_interrupt_flag(void)

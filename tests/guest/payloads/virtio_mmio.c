@@ -30,6 +30,19 @@ static void identity(void)
 	EXPECT_EQ(vreg(&dev, VREG_DEVICE_ID), VBLK_DEVICE_ID);
 }
 
+/* The device publishes the used index first, then sets the bit: wait for it. The status register.
+ */
+static uint32_t status_after_io(void)
+{
+	uint64_t end = deadline_ms(1000);
+	uint32_t status;
+
+	do
+		status = vreg(&dev, VREG_INTERRUPT_STATUS);
+	while (!(status & 1) && !expired(end));
+	return status;
+}
+
 static void power_on_state(void)
 {
 	EXPECT(vdev_reset(&dev));
@@ -104,7 +117,7 @@ static void features_frozen(void)
 		/* without EVENT_IDX each completion interrupts, whatever used_event says */
 		*vring_used_event(&blk.q) = 0x7000;
 		EXPECT_EQ(vblk_io(&blk, VBLK_T_IN, i, buf, SECTOR), VBLK_S_OK);
-		EXPECT_EQ(vreg(&dev, VREG_INTERRUPT_STATUS) & 1, 1);
+		EXPECT_EQ(status_after_io() & 1, 1);
 		vreg_set(&dev, VREG_INTERRUPT_ACK, 1);
 	}
 }
@@ -222,7 +235,7 @@ static void interrupt_status(void)
 	OPEN(0);
 	EXPECT_EQ(vreg(&dev, VREG_INTERRUPT_STATUS), 0);
 	EXPECT_EQ(vblk_io(&blk, VBLK_T_IN, 0, buf, SECTOR), VBLK_S_OK);
-	EXPECT_EQ(vreg(&dev, VREG_INTERRUPT_STATUS), 1);
+	EXPECT_EQ(status_after_io(), 1);
 	vreg_set(&dev, VREG_INTERRUPT_ACK, 0xfffffffe); /* another's bits */
 	EXPECT_EQ(vreg(&dev, VREG_INTERRUPT_STATUS) & 1, 1);
 	vreg_set(&dev, VREG_INTERRUPT_ACK, 1);
