@@ -4,7 +4,6 @@
  * built here from the configuration, explicitly, and are given just what they need: memory, an
  * interrupt line, an event loop.
  */
-#include <stdio.h>
 #include <unistd.h>
 
 #include "machine_priv.h"
@@ -24,22 +23,12 @@ static enum describe_mode choose_description(const struct machine *m)
 
 int board_plan(struct machine *m, struct err *err)
 {
-	unsigned i;
-
 	m->describe = choose_description(m);
 	if (m->describe == DESCRIBE_ACPI) {
 		m->button.gsi = BOARD_BUTTON_GSI;
 		m->irqs.used |= 1u << BOARD_BUTTON_GSI;
 	}
-	for (i = 0; i < m->config->disk_count; i++) {
-		struct board_slot *slot = &m->disk[i].slot;
-		int ret = irq_alloc_pin(&m->irqs, &slot->gsi, err);
-
-		if (ret)
-			return err_context(err, "disk %s", m->config->disk[i].path);
-		slot->base = BOARD_VIRTIO_BASE + i * BOARD_VIRTIO_STRIDE;
-	}
-	return 0;
+	return board_plan_disks(m, err);
 }
 
 int board_describe(const struct machine *m, struct cmdline *c, struct err *err)
@@ -49,22 +38,21 @@ int board_describe(const struct machine *m, struct cmdline *c, struct err *err)
 
 	if (m->describe != DESCRIBE_MPTABLE)
 		return 0;
-	for (i = 0; !ret && i < m->config->disk_count; i++)
+	for (i = 0; !ret && i < m->slot_count; i++)
 		ret = cmdline_add(c, err, "virtio_mmio.device=4K@0x%llx:%u",
-				  (unsigned long long)m->disk[i].slot.base, m->disk[i].slot.gsi);
+				  (unsigned long long)m->slot[i].base, m->slot[i].gsi);
 	return ret;
 }
 
 static int write_acpi(const struct machine *m, gpa_t *rsdp, struct err *err)
 {
-	struct acpi_request req = {.cpus = m->config->cpus,
-				   .button_gsi = m->button.gsi,
-				   .virtio_count = m->config->disk_count};
+	struct acpi_request req = {
+	    .cpus = m->config->cpus, .button_gsi = m->button.gsi, .virtio_count = m->slot_count};
 	unsigned i;
 
-	for (i = 0; i < m->config->disk_count; i++) {
-		req.virtio[i].base = (uint32_t)m->disk[i].slot.base;
-		req.virtio[i].gsi = m->disk[i].slot.gsi;
+	for (i = 0; i < m->slot_count; i++) {
+		req.virtio[i].base = (uint32_t)m->slot[i].base;
+		req.virtio[i].gsi = m->slot[i].gsi;
 	}
 	return acpi_write(&m->mem, &req, rsdp, err);
 }
@@ -170,126 +158,21 @@ static int add_button(struct machine *m, struct err *err)
 	return ret;
 }
 
-/* --- virtio devices --- */
-
-/* A virtio device into its slot: registers on the bus, interrupt by irqfd, kicks by ioeventfd. */
-static int plug(struct machine *m, struct board_slot *slot, const struct virtio_ops *ops, void *dev,
-		struct loop *loop, struct err *err)
-{
-	const struct virtio_env env = {.mem = &m->mem, .loop = loop, .log = m->log};
-	struct virtio *virtio;
-	uint64_t queue;
-	int ret;
-
-	ret = virtio_new(ops, dev, &env, &virtio, err);
-	if (ret) {
-		ops->destroy(dev);
-		return ret;
-	}
-	ret = virtio_mmio_new(virtio, &slot->irq, &slot->mmio, err);
-	if (ret) {
-		virtio_destroy(virtio);
-		return ret;
-	}
-	slot->virtio = virtio;
-	ret = bus_add(&m->mmio, slot->base, VIRTIO_MMIO_LEN, &virtio_mmio_io_ops, slot->mmio, err);
-	if (!ret)
-		ret = kvm_vm_irqfd(m->vm_fd, slot->irq.fd, slot->gsi, err);
-	for (queue = 0; !ret && queue < ops->queues; queue++)
-		ret = kvm_vm_ioeventfd(m->vm_fd, false, slot->base + VIRTIO_MMIO_KICK_OFFSET, 4,
-				       &queue, virtio_kick_fd(virtio, (unsigned)queue), err);
-	return ret;
-}
-
-static void unplug(struct board_slot *slot)
-{
-	if (slot->mmio)
-		virtio_mmio_io_ops.destroy(slot->mmio);
-	slot->mmio = NULL;
-	slot->virtio = NULL;
-	irq_line_close(&slot->irq);
-}
-
-/* All images are opened before any layer is made, so that a bad one leaves nothing behind. */
-static int open_images(struct machine *m, struct err *err)
-{
-	unsigned i;
-	int ret = 0;
-
-	for (i = 0; !ret && i < m->config->disk_count; i++) {
-		const struct disk_config *config = &m->config->disk[i];
-
-		ret = block_raw_open(config->path, config->readonly || config->overlay,
-				     &m->disk[i].image, err);
-		if (ret)
-			err_context(err, "disk %s", config->path);
-	}
-	return ret;
-}
-
-/* Puts the layer over the image, if there is to be one. */
-static int add_layer(const struct disk_config *config, struct board_disk *disk, struct err *err)
-{
-	struct block *layered;
-	int ret;
-
-	if (!config->overlay)
-		return 0;
-	ret = block_overlay_open(disk->image, config->path, config->overlay_file, &layered, err);
-	if (!ret)
-		disk->image = layered;
-	return ret;
-}
-
-static int add_disk(struct machine *m, unsigned index, struct err *err)
-{
-	const struct disk_config *config = &m->config->disk[index];
-	struct board_disk *disk = &m->disk[index];
-	struct virtio_blk_options opt = {.id = config->id, .log = m->log};
-	char name[16];
-	int ret = add_layer(config, disk, err);
-
-	if (ret)
-		return ret;
-	snprintf(name, sizeof(name), "disk%u", index);
-	ret = iothread_init(&disk->io, name, err);
-	if (ret)
-		return ret;
-	ret = irq_line_open(&disk->slot.irq, disk->slot.gsi, err);
-	if (ret)
-		goto fail_io;
-	opt.backend = disk->image;
-	ret = virtio_blk_new(&opt, &disk->blk, err);
-	if (ret)
-		goto fail_irq;
-	disk->image = NULL;	   /* the device's now */
-	m->disk_count = index + 1; /* from here board_depopulate() takes it down */
-	return plug(m, &disk->slot, &virtio_blk_ops, disk->blk, disk->io.loop, err);
-fail_irq:
-	irq_line_close(&disk->slot.irq);
-fail_io:
-	iothread_destroy(&disk->io);
-	return ret;
-}
-
 /* --- all of it --- */
 
 int board_populate(struct machine *m, struct err *err)
 {
-	unsigned i;
 	int ret = 0;
 
 	if (m->config->console == CONSOLE_FILE)
 		ret = file_check("console", m->config->console_file, err);
+	/* All images before any layer is made, so that a bad one leaves nothing behind. */
 	if (!ret)
-		ret = open_images(m, err);
+		ret = board_open_images(m, err);
 	if (!ret)
 		ret = add_platform(m, err);
-	for (i = 0; !ret && i < m->config->disk_count; i++) {
-		ret = add_disk(m, i, err);
-		if (ret)
-			err_context(err, "disk %s", m->config->disk[i].path);
-	}
+	if (!ret)
+		ret = board_add_disks(m, err);
 	if (!ret)
 		ret = add_button(m, err);
 	if (!ret)
@@ -300,11 +183,8 @@ int board_populate(struct machine *m, struct err *err)
 int board_start(struct machine *m, struct err *err)
 {
 	bool is_tty;
-	unsigned i;
-	int ret = 0;
+	int ret = board_start_disks(m, err);
 
-	for (i = 0; !ret && i < m->disk_count; i++)
-		ret = iothread_start(&m->disk[i].io, err);
 	if (!ret && m->config->console == CONSOLE_SERIAL) {
 		ret = term_raw(STDIN_FILENO, &is_tty, err);
 		m->log->crlf = !ret && is_tty;
@@ -314,10 +194,7 @@ int board_start(struct machine *m, struct err *err)
 
 void board_stop(struct machine *m)
 {
-	unsigned i;
-
-	for (i = 0; i < m->disk_count; i++)
-		iothread_stop(&m->disk[i].io);
+	board_stop_disks(m);
 }
 
 void board_depopulate(struct machine *m)
@@ -329,12 +206,7 @@ void board_depopulate(struct machine *m)
 		close(m->console_fd);
 	irq_line_close(&m->com1);
 	irq_line_close(&m->button);
-	for (i = 0; i < m->disk_count; i++) {
-		unplug(&m->disk[i].slot);
-		iothread_destroy(&m->disk[i].io);
-	}
-	for (i = 0; i < m->config->disk_count; i++)
-		block_close(m->disk[i].image);
+	board_remove_disks(m);
 	for (i = 0; i < BOARD_PLATFORM_DEVICES; i++) {
 		if (m->platform[i] && platform[i].ops->destroy)
 			platform[i].ops->destroy(m->platform[i]);

@@ -38,6 +38,8 @@
 /* i8042, RTC, pvpanic, exit port, ACPI power */
 #define BOARD_PLATFORM_DEVICES 5
 
+#define BOARD_SLOTS_MAX IRQ_PINS
+
 /* One virtio-mmio slot, whatever device is behind it. */
 struct board_slot {
 	struct virtio *virtio;
@@ -51,7 +53,7 @@ struct board_disk {
 	struct block *image; /* until the device has taken it over */
 	struct iothread io;  /* the disk's own event loop and thread */
 	struct virtio_blk *blk;
-	struct board_slot slot;
+	struct board_slot *slot;
 };
 
 /* Orderly shutdown from outside: vmm/lifeline.c. */
@@ -84,6 +86,8 @@ struct machine {
 	struct console *console;
 	int console_fd; /* --console file=, else -1 */
 	void *platform[BOARD_PLATFORM_DEVICES];
+	unsigned slot_count; /* taken by board_plan() */
+	struct board_slot slot[BOARD_SLOTS_MAX];
 	unsigned disk_count; /* opened so far */
 	struct board_disk disk[CONFIG_DISKS_MAX];
 
@@ -114,6 +118,28 @@ void board_depopulate(struct machine *m);
 int board_describe(const struct machine *m, struct cmdline *c, struct err *err);
 /* Writes the MP table, or the ACPI tables: then their root pointer is in *rsdp, else 0. */
 int board_write_tables(const struct machine *m, gpa_t *rsdp, struct err *err);
+
+/* --- board_slot.c --- */
+
+/* The next slot, with its address and interrupt pin. -ENOSPC: no pin left. board_plan() only. */
+int board_slot_take(struct machine *m, struct board_slot **out, struct err *err);
+/*
+ * Puts a device into its slot: registers on the bus, interrupt by irqfd, kicks by ioeventfd. `dev`
+ * is taken over in any case: after an error, too, it is ended, here or by board_slot_unplug().
+ */
+int board_slot_plug(struct machine *m, struct board_slot *slot, const struct virtio_ops *ops,
+		    void *dev, struct loop *loop, struct err *err);
+/* Ends the device, if there is one. Its loop still exists, no vCPU runs. */
+void board_slot_unplug(struct board_slot *slot);
+
+/* --- board_disk.c, in the order of a machine's life --- */
+
+int board_plan_disks(struct machine *m, struct err *err);
+int board_open_images(struct machine *m, struct err *err);
+int board_add_disks(struct machine *m, struct err *err);
+int board_start_disks(struct machine *m, struct err *err);
+void board_stop_disks(struct machine *m);
+void board_remove_disks(struct machine *m);
 
 /* --- machine_boot.c --- */
 

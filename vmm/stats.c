@@ -85,7 +85,7 @@ static json_t *disk_of(struct builder *b, const struct board_disk *disk)
 	struct virtio_blk_counters blk;
 	json_t *object = json_object();
 
-	virtio_counters(disk->slot.virtio, &virtio);
+	virtio_counters(disk->slot->virtio, &virtio);
 	virtio_blk_counters(disk->blk, &blk);
 	put(b, object, "name", json_string(disk->io.name));
 	put_count(b, object, "requests", blk.requests);
