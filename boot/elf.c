@@ -3,9 +3,8 @@
  * Static ELF-64 executables: vmlinux and freestanding payloads.
  *
  * Theory of operation: only the program headers count. Segments go to p_paddr, as vmlinux's per-CPU
- * segment has p_vaddr 0. The file is checked whole before a byte of guest memory is written:
- * elf_parse() bounds everything against the file and against the other segments, elf_load() bounds
- * against guest RAM. Below 1 MiB lie our own boot structures and the legacy hole, no segment may.
+ * segment has p_vaddr 0. The file is checked whole, against itself: segments against the file and
+ * against each other. Below 1 MiB lie our own boot structures and the legacy hole, no segment may.
  *
  * Linux's e_entry is physical already; other linkers' output may hold a virtual one, which the
  * segments translate.
@@ -138,19 +137,4 @@ int elf_parse(struct bytes file, struct elf_image *out, struct err *err)
 	if (rc)
 		return rc;
 	return find_entry(out, eh.e_entry, err);
-}
-
-int elf_load(const struct elf_image *elf, struct bytes file, const struct guest_mem *mem,
-	     struct err *err)
-{
-	for (unsigned i = 0; i < elf->count; i++) {
-		const struct elf_segment *s = &elf->segment[i];
-
-		if (guest_mem_write(mem, GPA(s->paddr), file.data + s->offset, s->filesz) ||
-		    guest_mem_zero(mem, GPA(s->paddr + s->filesz), s->memsz - s->filesz))
-			return err_set(err, ENOMEM, "no guest memory at %#llx-%#llx",
-				       (unsigned long long)s->paddr,
-				       (unsigned long long)(s->paddr + s->memsz - 1));
-	}
-	return 0;
 }

@@ -20,13 +20,12 @@
 
 static_assert(sizeof(struct boot_params) == 4096, "the zero page is one page");
 
-static void fill_header(struct boot_params *bp, const struct bzimage *bz)
+static void fill_header(struct boot_params *bp, const struct kernel_image *kernel)
 {
-	if (bz) {
-		assert(bz->setup.len <= offsetof(struct boot_params, edd_mbr_sig_buffer) -
-					    offsetof(struct boot_params, hdr));
-		memcpy((uint8_t *)bp + offsetof(struct boot_params, hdr), bz->setup.data,
-		       bz->setup.len);
+	if (kernel->setup_len) {
+		assert(kernel->setup_len <= IMAGE_SETUP_MAX);
+		memcpy((uint8_t *)bp + offsetof(struct boot_params, hdr), kernel->setup,
+		       kernel->setup_len);
 	} else {
 		bp->hdr.boot_flag = 0xaa55;
 		bp->hdr.header = 0x53726448; /* "HdrS" */
@@ -68,7 +67,7 @@ static void fill_e820(struct boot_params *bp, const struct guest_mem *mem)
 void zero_page_fill(struct boot_params *bp, const struct zero_page_request *req)
 {
 	memset(bp, 0, sizeof(*bp));
-	fill_header(bp, req->bz);
+	fill_header(bp, req->kernel);
 	fill_e820(bp, req->mem);
 	bp->hdr.cmd_line_ptr = BOOT_CMDLINE_GPA;
 	/* Length and address are 64 bits, in two halves (boot protocol 2.12). */

@@ -5,6 +5,7 @@
 #include "machine_priv.h"
 
 #include "minivm/file.h"
+#include "minivm/image.h"
 
 #define KERNEL_FILE_MAX (1ull << 30)
 
@@ -94,8 +95,8 @@ void machine_free_images(struct machine_images *images)
 
 int machine_load_kernel(struct machine *m, const struct machine_images *images, struct err *err)
 {
-	struct boot_request req = {
-	    .mem = &m->mem, .kernel = images->kernel, .initrd = images->initrd};
+	struct kernel_image kernel;
+	struct boot_request req = {.mem = &m->mem, .kernel = &kernel, .initrd = images->initrd};
 	int ret = build_cmdline(m, err);
 
 	if (ret)
@@ -104,7 +105,11 @@ int machine_load_kernel(struct machine *m, const struct machine_images *images, 
 	ret = board_write_tables(m, &req.rsdp, err);
 	if (ret)
 		return ret;
-	ret = boot_linux(&req, &m->boot, err);
+	ret = kernel_image_parse(images->kernel, guest_mem_low_end(&m->mem), &kernel, err);
+	if (!ret) {
+		ret = boot_linux(&req, &m->boot, err);
+		kernel_image_free(&kernel);
+	}
 	if (ret)
 		return err_context(err, "kernel %s", m->config->kernel);
 	log_msg(m->log, LOG_LEVEL_DEBUG, "command line: %s", m->cmdline.text);

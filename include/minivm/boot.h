@@ -43,12 +43,15 @@ struct bytes {
 
 /* --- boot/linux.c: a kernel image into guest memory --- */
 
+struct kernel_image; /* minivm/image.h: kernel_image_parse() */
+
 struct boot_request {
 	const struct guest_mem *mem;
-	struct bytes kernel; /* a whole bzImage or ELF vmlinux */
-	struct bytes initrd; /* len 0: none */
-	const char *cmdline; /* the final command line */
-	gpa_t rsdp;	     /* ACPI root pointer for the zero page; 0: none */
+	const struct kernel_image *kernel;
+	bool kernel_in_place; /* its segments lie in guest memory already */
+	struct bytes initrd;  /* len 0: none */
+	const char *cmdline;  /* the final command line */
+	gpa_t rsdp;	      /* ACPI root pointer for the zero page; 0: none */
 };
 
 enum boot_image {
@@ -66,8 +69,8 @@ struct boot_result {
 
 /*
  * Loads kernel, initrd, command line and zero page. Nothing is kept of the request. Errors name the
- * part at fault ("kernel: truncated: ...", "initrd: ...") and, with too little memory, how much is
- * needed: -ENOEXEC (image), -ENOMEM (guest or host memory), -E2BIG (command line, initrd), -EINVAL.
+ * part at fault ("kernel: it ends ...", "initrd: ...") and, with too little memory, how much is
+ * needed: -ENOEXEC (image), -ENOMEM (guest memory), -E2BIG (command line, initrd).
  *
  * Memory: kernel end + initrd must fit below the MMIO hole, and BOOT_LINUX_SLACK on top of that
  * when the image came from a bzImage or is an ELF that ends at 16 MiB or above, as every vmlinux

@@ -81,19 +81,51 @@ bool elf_probe(struct bytes file);
  */
 int elf_parse(struct bytes file, struct elf_image *out, struct err *err);
 
-/* Copies the segments of the same file. -ENOMEM when one lies outside of guest RAM. */
-int elf_load(const struct elf_image *elf, struct bytes file, const struct guest_mem *mem,
-	     struct err *err);
-
-/* --- boot/zeropage.c --- */
+/* --- boot/kernel.c --- */
 
 /* What a vmlinux without a setup header is taken to say, as all x86-64 kernels do. */
 #define IMAGE_INITRD_MAX  0x7fffffffu /* last byte an initrd may have */
 #define IMAGE_CMDLINE_MAX 2047u	      /* NUL not included; a longer line would be cut silently */
 
+/* The setup header ends where boot_params keeps something else again. */
+#define IMAGE_SETUP_MAX                                                                            \
+	(offsetof(struct boot_params, edd_mbr_sig_buffer) - offsetof(struct boot_params, hdr))
+
+struct kernel_segment {
+	uint64_t paddr;
+	uint64_t memsz;	   /* data, then zeroes up to this */
+	struct bytes data; /* data.len <= memsz */
+};
+
+/* A kernel file, understood. */
+struct kernel_image {
+	struct boot_result info;
+	uint8_t setup[IMAGE_SETUP_MAX]; /* a bzImage's setup header, from 0x1f1 */
+	size_t setup_len;		/* 0: a plain ELF, which has none */
+	uint32_t cmdline_max;		/* longest command line, without the NUL */
+	uint32_t initrd_max;		/* last byte an initrd may have */
+	unsigned count;
+	struct kernel_segment segment[ELF_SEGMENTS_MAX]; /* sorted by paddr, apart */
+	struct unpacked unpacked;			 /* owned */
+};
+
+/*
+ * Finds out what `file` is and unpacks it; `out` refers to its bytes, and is ended with
+ * kernel_image_free(). `low_end` (guest_mem_low_end()) bounds how much unpacking makes sense.
+ * -ENOEXEC (image), -ENOMEM (it cannot fit, or no host memory), -E2BIG; "kernel: ...".
+ */
+int kernel_image_parse(struct bytes file, uint64_t low_end, struct kernel_image *out,
+		       struct err *err);
+void kernel_image_free(struct kernel_image *k);
+
+/* Copies the segments. -ENOMEM when one lies outside of guest RAM. */
+int kernel_image_load(const struct kernel_image *k, const struct guest_mem *mem, struct err *err);
+
+/* --- boot/zeropage.c --- */
+
 struct zero_page_request {
 	const struct guest_mem *mem;
-	const struct bzimage *bz; /* NULL: a plain vmlinux, the setup header is made up */
+	const struct kernel_image *kernel; /* setup_len 0: the setup header is made up */
 	gpa_t initrd;
 	uint64_t initrd_len; /* 0: none */
 	gpa_t rsdp;

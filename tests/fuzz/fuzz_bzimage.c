@@ -21,19 +21,25 @@ static void must(int true_)
 		abort();
 }
 
-static void boot(struct bytes kernel, const struct guest_mem *mem)
+static void boot(struct bytes file, const struct guest_mem *mem)
 {
 	static const uint8_t initrd[5000];
+	struct kernel_image image;
 	struct boot_request req = {
 	    .mem = mem,
-	    .kernel = kernel,
+	    .kernel = &image,
 	    .initrd = {initrd, sizeof(initrd)},
 	    .cmdline = "console=ttyS0",
 	};
 	struct boot_result res = {0};
 	struct err err = {0};
+	int rc = kernel_image_parse(file, guest_mem_low_end(mem), &image, &err);
 
-	if (boot_linux(&req, &res, &err) == 0) {
+	if (rc == 0) {
+		rc = boot_linux(&req, &res, &err);
+		kernel_image_free(&image);
+	}
+	if (rc == 0) {
 		must(res.entry >= BOOT_LOW_END && res.entry < res.kernel_end);
 		must(res.kernel_end <= RAM && res.compression);
 	} else {

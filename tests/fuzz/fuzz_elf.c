@@ -44,12 +44,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	    .region = {{.gpa = GPA(0), .len = sizeof(ram), .host = ram}},
 	};
 	struct bytes file = {data, size};
+	struct kernel_image kernel;
 	struct elf_image elf;
 	struct err err = {0};
 
 	if (elf_parse(file, &elf, &err) == 0) {
 		check(&elf, size);
-		elf_load(&elf, file, &mem, &err);
+		must(kernel_image_parse(file, RAM, &kernel, &err) == 0);
+		kernel_image_load(&kernel, &mem, &err);
+		kernel_image_free(&kernel);
 	} else {
 		must(err.code < 0 && err.text[0]);
 	}

@@ -39,6 +39,17 @@ static Elf64_Phdr *program_header(struct blob *file, unsigned i)
 	return (Elf64_Phdr *)(void *)(file->data + sizeof(Elf64_Ehdr)) + i;
 }
 
+static int load(const struct blob *file, const struct guest_mem *mem, struct err *err)
+{
+	struct kernel_image kernel;
+	int rc = kernel_image_parse(blob_bytes(file), guest_mem_low_end(mem), &kernel, err);
+
+	cr_assert_eq(rc, 0, "%s", err->text);
+	rc = kernel_image_load(&kernel, mem, err);
+	kernel_image_free(&kernel);
+	return rc;
+}
+
 Test(boot_elf, segments_go_to_their_physical_addresses)
 {
 	/* As vmlinux: text high, a per-CPU segment with p_vaddr 0; out of order in the file. */
@@ -59,7 +70,7 @@ Test(boot_elf, segments_go_to_their_physical_addresses)
 	cr_assert_eq(guest_mem_map(&mem, 8 * MIB, &err), 0);
 	ram = guest_mem_slice(&mem, GPA(0), 8 * MIB);
 	memset(ram, 0xee, 8 * MIB);
-	cr_assert_eq(elf_load(&elf, blob_bytes(&file), &mem, &err), 0, "%s", err.text);
+	cr_assert_eq(load(&file, &mem, &err), 0, "%s", err.text);
 	cr_assert_eq(ram[2 * MIB - 1], 0xee);
 	cr_assert_eq(ram[2 * MIB], 1);
 	cr_assert_eq(ram[2 * MIB + 0x1233], 1);
@@ -231,11 +242,9 @@ Test(boot_elf, no_memory_under_a_segment)
 	struct blob file = fake_kernel(16 * MIB - 0x3000);
 	struct guest_mem mem;
 	struct err err = {0};
-	struct elf_image elf;
 
-	cr_assert_eq(parse(&file, &elf, &err), 0);
 	cr_assert_eq(guest_mem_map(&mem, 16 * MIB, &err), 0);
-	cr_assert_eq(elf_load(&elf, blob_bytes(&file), &mem, &err), -ENOMEM);
+	cr_assert_eq(load(&file, &mem, &err), -ENOMEM);
 	guest_mem_unmap(&mem);
 	blob_free(&file);
 }

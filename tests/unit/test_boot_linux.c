@@ -13,6 +13,7 @@
 
 struct machine {
 	struct guest_mem mem;
+	struct bytes file;
 	struct boot_request req;
 	struct boot_result res;
 	struct err err;
@@ -23,14 +24,20 @@ static void machine_open(struct machine *m, uint64_t bytes, const struct blob *k
 	*m = (struct machine){0};
 	cr_assert_eq(guest_mem_map(&m->mem, bytes, &m->err), 0, "%s", m->err.text);
 	m->req.mem = &m->mem;
-	m->req.kernel = blob_bytes(kernel);
+	m->file = blob_bytes(kernel);
 	m->req.cmdline = "console=ttyS0";
 }
 
 static int machine_boot(struct machine *m)
 {
-	int rc = boot_linux(&m->req, &m->res, &m->err);
+	struct kernel_image kernel;
+	int rc = kernel_image_parse(m->file, guest_mem_low_end(&m->mem), &kernel, &m->err);
 
+	if (rc == 0) {
+		m->req.kernel = &kernel;
+		rc = boot_linux(&m->req, &m->res, &m->err);
+		kernel_image_free(&kernel);
+	}
 	cr_assert_eq(rc == 0, m->err.text[0] == '\0', "%d: %s", rc, m->err.text);
 	return rc;
 }
