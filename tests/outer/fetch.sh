@@ -4,7 +4,16 @@
 # Usage: fetch.sh DIR
 set -eu
 dir=$1
-[ -e "$dir/vmlinuz" ] && [ -e "$dir/modules/kvm-amd.ko" ] && exit 0
+# KVM; a virtio disk with ext4 (run.sh -d)
+modules="irqbypass ccp kvm kvm-amd virtio virtio_ring virtio_pci_modern_dev virtio_pci_legacy_dev
+	virtio_pci virtio_blk crc32c_generic crc16 mbcache jbd2 ext4"
+complete() {
+	[ -e "$dir/vmlinuz" ] || return 1
+	for m in $modules; do
+		[ -e "$dir/modules/$m.ko" ] || return 1
+	done
+}
+complete && exit 0
 mkdir -p "$dir"
 tmp=$(mktemp -d "$dir/fetch.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
@@ -18,8 +27,16 @@ fi
 	echo "outer: cannot download $pkg from Debian's archive" >&2
 	exit 1
 }
-dpkg-deb --fsys-tarfile "$tmp"/*.deb | tar -x -C "$tmp" --wildcards './boot/vmlinuz-*' \
-	'*/irqbypass.ko' '*/ccp.ko' '*/kvm.ko' '*/kvm-amd.ko'
+names=
+for m in $modules; do
+	names="$names */$m.ko"
+done
+deb=$(echo "$tmp"/*.deb)
+set -f # the patterns are tar's
+# shellcheck disable=SC2086 # a list of words
+dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$tmp" --wildcards './boot/vmlinuz-*' $names
+set +f
 mkdir -p "$dir/modules"
 find "$tmp" -name '*.ko' -exec cp {} "$dir/modules/" \;
 cp "$tmp"/boot/vmlinuz-* "$dir/vmlinuz"
+complete

@@ -2,21 +2,25 @@
 # Runs a job inside an outer Linux that has ordinary KVM (AMD SVM), under QEMU's software emulation:
 # the way to run minivm on a machine without /dev/kvm, and the ordinary host that tests run on.
 #
-# Usage: run.sh [-t SECONDS] [-m MIB] [-i] DIR
+# Usage: run.sh [-t SECONDS] [-m MIB] [-i] [-d IMAGE] DIR
 #	DIR is copied into the machine as /job and `sh /job/run` is run there. Its output is ours, so
 #	is its exit status (255: the machine did not come up or ran out of time).
 #	-i: interactive, the terminal is passed through.
+#	-d: IMAGE, an ext4 file system for what is large, is mounted on /disk; what is written there is
+#	thrown away.
 # OUTER=DIR (default build/outer): where the Debian kernel is kept.
 set -u
 here=$(dirname "$0")
 limit=600
 mem=1536
 interactive=0
-while getopts t:m:i opt; do
+disk=
+while getopts t:m:id: opt; do
 	case $opt in
 	t) limit=$OPTARG ;;
 	m) mem=$OPTARG ;;
 	i) interactive=1 ;;
+	d) disk=$OPTARG ;;
 	*) exit 255 ;;
 	esac
 done
@@ -49,6 +53,9 @@ ln -s "$(cd "$job" && pwd)" "$tmp/root/job"
 (cd "$tmp/root" && find . -follow | cpio -o -H newc -L --quiet) >"$tmp/initrd" || exit 255
 : >"$tmp/status"
 
+set --
+[ -z "$disk" ] || set -- -drive "file=$disk,format=raw,if=virtio,snapshot=on"
+
 # Not interactive: no input, and lines end as the job wrote them.
 [ $interactive = 1 ] || exec </dev/null
 # -cpu: svm makes /dev/kvm inside work. Without xsave: QEMU 7.2 does not intercept XSETBV, so that
@@ -60,9 +67,9 @@ ln -s "$(cd "$job" && pwd)" "$tmp/root/job"
 timeout --foreground -k 5 "$limit" qemu-system-x86_64 -nodefaults -no-user-config -display none \
 	-accel tcg,thread=multi -cpu max,+svm,-xsave,family=23,model=49,stepping=0 -smp 2 -m "$mem" -no-reboot \
 	-chardev stdio,id=con,signal=off -serial chardev:con -serial "file:$tmp/status" \
-	-device isa-debug-exit,iobase=0x501,iosize=1 \
+	-device isa-debug-exit,iobase=0x501,iosize=1 "$@" \
 	-kernel "$outer/vmlinuz" -initrd "$tmp/initrd" \
-	-append "console=ttyS0 quiet loglevel=1 tsc=reliable hpet=disable panic=-1 rdinit=/init mitigations=off nokaslr TERM=${TERM:-linux} outer.interactive=$interactive" \
+	-append "console=ttyS0 quiet loglevel=1 tsc=reliable hpet=disable panic=-1 rdinit=/init mitigations=off nokaslr TERM=${TERM:-linux} outer.interactive=$interactive outer.disk=${disk:+1}" \
 	2>"$tmp/qemu.log"
 rc=$?
 status=$(sed -n 's/^status \([0-9]*\).*/\1/p' "$tmp/status" | tail -n 1)
