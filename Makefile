@@ -19,7 +19,7 @@ OPT ?= -O2 -g
 CPPFLAGS += -Iinclude -D_GNU_SOURCE
 CFLAGS_ALL = -std=gnu17 $(WARN) $(OPT) $(HARDEN_FLAGS) -fPIE -pthread $(SAN) $(CFLAGS)
 HARDEN_FLAGS ?= $(HARDEN)
-LIBS := -linih -ljansson -lfdt -lzstd -llzma -llz4 -lz
+LIBS := -linih -ljansson -lfdt -lzstd -llzma -llz4 -lz -lmd
 # A static PIE starts in 14 system calls instead of 75 (docs/architecture.md "Linking").
 LINK_KIND ?= -static-pie
 LDFLAGS_ALL = -pthread -Wl,-z,relro,-z,now $(SAN) $(LDFLAGS)

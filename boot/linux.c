@@ -4,7 +4,7 @@
  *
  * Theory of operation: place() decides whether everything fits and where the initrd goes,
  * page-aligned at the top of low memory or of what the kernel can address. Only then guest memory
- * is written: kernel (unless it is there already), initrd, command line, zero page.
+ * is written: kernel (unless the caller does that), initrd, command line, zero page.
  */
 #include "minivm/boot.h"
 

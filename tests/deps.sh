@@ -2,7 +2,7 @@
 # Installs the Debian packages that are missing. Usage: deps.sh build|demo|test|lint|guest...
 # Silent and quick when all are there. Needs root only if something must be installed.
 set -eu
-build="gcc make libc6-dev linux-libc-dev libinih-dev libjansson-dev libfdt-dev libzstd-dev liblzma-dev liblz4-dev zlib1g-dev"
+build="gcc make libc6-dev linux-libc-dev libinih-dev libjansson-dev libfdt-dev libmd-dev libzstd-dev liblzma-dev liblz4-dev zlib1g-dev"
 demo="$build musl-tools busybox-static e2fsprogs cpio"
 # For hosts without a usable /dev/kvm: the outer Linux under QEMU's emulation.
 outer="qemu-system-x86 cpio busybox-static"

@@ -4,6 +4,7 @@
  * built here from the configuration, explicitly, and are given just what they need: memory, an
  * interrupt line, an event loop.
  */
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "machine_priv.h"
@@ -71,8 +72,12 @@ static int open_console(struct machine *m, struct console_options *opt, struct e
 {
 	const struct vm_config *config = m->config;
 
-	*opt = (struct console_options){
-	    .in_fd = -1, .out_fd = -1, .log = m->log, .quit = lifeline_quit, .opaque = m};
+	*opt = (struct console_options){.in_fd = -1,
+					.out_fd = -1,
+					.log = m->log,
+					.timeline = m->env.timeline,
+					.quit = lifeline_quit,
+					.opaque = m};
 	if (config->console == CONSOLE_SERIAL) {
 		opt->in_fd = STDIN_FILENO;
 		opt->out_fd = STDOUT_FILENO;
@@ -128,11 +133,19 @@ static const struct platform_entry platform[BOARD_PLATFORM_DEVICES] = {
     {acpi_power_new, &acpi_power_io_ops, ACPI_POWER_PORT, ACPI_POWER_LEN, true},
 };
 
+static void mark_init(void *opaque)
+{
+	timeline_mark(opaque, TIMELINE_INIT);
+}
+
 static int add_platform(struct machine *m, struct err *err)
 {
 	unsigned i;
-	int ret = 0;
+	int ret = mark_port_new(mark_init, m->env.timeline, &m->mark_port, err);
 
+	if (!ret)
+		ret = bus_add(&m->pio, MARK_PORT, MARK_PORT_LEN, &mark_port_io_ops, m->mark_port,
+			      err);
 	for (i = 0; !ret && i < BOARD_PLATFORM_DEVICES; i++) {
 		const struct platform_entry *p = &platform[i];
 
@@ -207,6 +220,7 @@ void board_depopulate(struct machine *m)
 	irq_line_close(&m->com1);
 	irq_line_close(&m->button);
 	board_remove_disks(m);
+	free(m->mark_port);
 	for (i = 0; i < BOARD_PLATFORM_DEVICES; i++) {
 		if (m->platform[i] && platform[i].ops->destroy)
 			platform[i].ops->destroy(m->platform[i]);

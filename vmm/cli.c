@@ -38,6 +38,20 @@ static const struct cli_option option_table[] = {
 	.help = "initial RAM disk",
     },
     {
+	.name = "kernel-cache",
+	.arg = "off|DIR",
+	.commands = CLI_CMD_RUN,
+	.section = "boot",
+	.key = "kernel-cache",
+	.set = config_set_kernel_cache,
+	.words = "off",
+	.file = true,
+	.help = "the kernel cache (default ~/.cache/minivm)",
+	.more = "A directory of yours alone (mode 0700), made if it is not there; the default one "
+		"is in $XDG_CACHE_HOME, if that is set. off: the kernel is read and copied at "
+		"every start. See KERNEL CACHE.",
+    },
+    {
 	.name = "cmdline",
 	.arg = "STRING",
 	.commands = CLI_CMD_RUN,
@@ -77,6 +91,19 @@ static const struct cli_option option_table[] = {
 	.set = config_set_memory,
 	.help = "guest memory, 16M to 1T (default 256M)",
 	.more = "A multiple of 4K; see SIZES. The host gives memory as the guest touches it.",
+    },
+    {
+	.name = "hugepages",
+	.arg = "off|thp|2M",
+	.commands = CLI_CMD_RUN,
+	.section = "machine",
+	.key = "hugepages",
+	.set = config_set_hugepages,
+	.words = "off thp 2M",
+	.help = "pages behind guest memory (default off)",
+	.more = "off: 4K pages, the least memory. thp: the host may use huge pages as it finds "
+		"them, which makes a guest that works with much memory faster and larger. 2M: from "
+		"the host's reserve (vm.nr_hugepages), all of the guest's memory at once.",
     },
     {
 	.name = "disk",
@@ -143,6 +170,17 @@ static const struct cli_option option_table[] = {
 	.set = config_set_stats,
 	.file = true,
 	.help = "write JSON counters at the end (-: standard output)",
+    },
+    {
+	.name = "timeline",
+	.arg = "FILE|-",
+	.commands = CLI_CMD_RUN,
+	.section = "log",
+	.key = "timeline",
+	.set = config_set_timeline,
+	.file = true,
+	.help = "write when each step was reached, as JSON",
+	.more = "Nanoseconds after the start of minivm. See TIME LINE.",
     },
     {
 	.name = "log-level",

@@ -19,6 +19,8 @@ void config_init(struct vm_config *config)
 	*config = (struct vm_config){
 	    .cpus = 1,
 	    .memory = CONFIG_MEMORY_DEFAULT,
+	    .pages = GUEST_PAGES_SMALL,
+	    .kernel_cached = true,
 	    .console = CONSOLE_SERIAL,
 	    .assist = ASSIST_AUTO,
 	    .describe = DESCRIBE_AUTO,
@@ -55,6 +57,8 @@ void config_free(struct vm_config *config)
 	clear_string(&config->initrd);
 	clear_string(&config->console_file);
 	clear_string(&config->stats);
+	clear_string(&config->timeline);
+	clear_string(&config->kernel_cache);
 	config_clear_cmdline(config);
 	config_clear_disks(config);
 }
@@ -175,6 +179,16 @@ int config_set_initrd(struct vm_config *config, const char *text, const char *di
 	return config_copy_path(&config->initrd, text, dir, err);
 }
 
+int config_set_kernel_cache(struct vm_config *config, const char *text, const char *dir,
+			    struct err *err)
+{
+	config->kernel_cached = strcmp(text, "off") != 0;
+	if (config->kernel_cached)
+		return config_copy_path(&config->kernel_cache, text, dir, err);
+	clear_string(&config->kernel_cache);
+	return 0;
+}
+
 int config_set_cmdline(struct vm_config *config, const char *text, const char *dir, struct err *err)
 {
 	(void)dir;
@@ -222,6 +236,20 @@ int config_set_memory(struct vm_config *config, const char *text, const char *di
 		return err_set(err, EINVAL, "%s is not a multiple of 4K",
 			       config_quote(quoted, text));
 	config->memory = bytes;
+	return 0;
+}
+
+int config_set_hugepages(struct vm_config *config, const char *text, const char *dir,
+			 struct err *err)
+{
+	static const struct word kinds[] = {
+	    {"off", GUEST_PAGES_SMALL}, {"thp", GUEST_PAGES_TRANSPARENT}, {"2M", GUEST_PAGES_2M}};
+	int kind = parse_word(text, kinds, 3, "off, thp, 2M", err);
+
+	(void)dir;
+	if (kind < 0)
+		return kind;
+	config->pages = (enum guest_pages)kind;
 	return 0;
 }
 
@@ -275,6 +303,12 @@ int config_set_stats(struct vm_config *config, const char *text, const char *dir
 {
 	/* "-" is standard output wherever it is said. */
 	return config_copy_path(&config->stats, text, strcmp(text, "-") == 0 ? NULL : dir, err);
+}
+
+int config_set_timeline(struct vm_config *config, const char *text, const char *dir,
+			struct err *err)
+{
+	return config_copy_path(&config->timeline, text, strcmp(text, "-") == 0 ? NULL : dir, err);
 }
 
 int config_set_log_level(struct vm_config *config, const char *text, const char *dir,
@@ -334,6 +368,10 @@ int config_finish(struct vm_config *config, struct err *err)
 		    err, EINVAL,
 		    "cmdline and cmdline-only exclude each other: cmdline adds words to the "
 		    "default kernel command line, cmdline-only replaces it");
+	if (config->pages == GUEST_PAGES_2M && config->memory % GUEST_HUGE_PAGE_SIZE != 0)
+		return err_set(err, EINVAL,
+			       "with hugepages 2M, memory is a multiple of 2M; it is %lluK",
+			       (unsigned long long)(config->memory >> 10));
 	rc = name_disks(config, err);
 	if (rc < 0)
 		return rc;

@@ -111,6 +111,7 @@ static bool out_chunk(struct console *c, bool *stalled)
 		n = (ssize_t)len;
 	}
 	serial_tx_consume(c->serial, (size_t)n);
+	timeline_mark(c->opt.timeline, TIMELINE_FIRST_BYTE);
 	return true;
 }
 

@@ -29,12 +29,12 @@ static int check_stat(const char *what, const char *path, uint64_t max, const st
 	return 0;
 }
 
-static int read_all(int fd, uint8_t *buf, size_t len)
+int file_read_at(int fd, void *buf, size_t len, uint64_t offset)
 {
 	size_t done = 0;
 
 	while (done < len) {
-		ssize_t n = read(fd, buf + done, len - done);
+		ssize_t n = pread(fd, (uint8_t *)buf + done, len - done, (off_t)(offset + done));
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -47,10 +47,8 @@ static int read_all(int fd, uint8_t *buf, size_t len)
 	return 0;
 }
 
-int file_read(const char *what, const char *path, uint64_t max, struct bytes *out, struct err *err)
+int file_open(const char *what, const char *path, uint64_t max, struct stat *st, struct err *err)
 {
-	struct stat st;
-	void *buf;
 	int ret;
 	/* O_NONBLOCK: a FIFO without a writer must not hold us up; it is refused below. */
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -61,29 +59,43 @@ int file_read(const char *what, const char *path, uint64_t max, struct bytes *ou
 			err_hint(err, "is it readable by you?");
 		return ret;
 	}
-	if (fstat(fd, &st)) {
+	if (fstat(fd, st))
 		ret = err_sys(err, errno, "%s %s: stat", what, path);
-		goto out;
-	}
-	ret = check_stat(what, path, max, &st, err);
-	if (ret)
-		goto out;
-	buf = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-		   -1, 0);
-	if (buf == MAP_FAILED) {
-		ret = err_sys(err, errno, "%s %s: %lld bytes of memory", what, path,
-			      (long long)st.st_size);
-		goto out;
-	}
-	ret = read_all(fd, buf, (size_t)st.st_size);
+	else
+		ret = check_stat(what, path, max, st, err);
+	if (!ret)
+		return fd;
+	close(fd);
+	return ret;
+}
+
+int file_read_open(const char *what, const char *path, int fd, const struct stat *st,
+		   struct bytes *out, struct err *err)
+{
+	size_t len = (size_t)st->st_size;
+	void *buf = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int ret;
+
+	if (buf == MAP_FAILED)
+		return err_sys(err, errno, "%s %s: %zu bytes of memory", what, path, len);
+	ret = file_read_at(fd, buf, len, 0);
 	if (ret) {
-		munmap(buf, (size_t)st.st_size);
-		err_sys(err, -ret, "%s %s: read", what, path);
-		goto out;
+		munmap(buf, len);
+		return err_sys(err, -ret, "%s %s: read", what, path);
 	}
-	out->data = buf;
-	out->len = (size_t)st.st_size;
-out:
+	*out = (struct bytes){buf, len};
+	return 0;
+}
+
+int file_read(const char *what, const char *path, uint64_t max, struct bytes *out, struct err *err)
+{
+	struct stat st;
+	int fd = file_open(what, path, max, &st, err);
+	int ret;
+
+	if (fd < 0)
+		return fd;
+	ret = file_read_open(what, path, fd, &st, out, err);
 	close(fd);
 	return ret;
 }

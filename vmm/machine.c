@@ -43,8 +43,10 @@ void machine_report_end(void *machine, enum vm_end_reason reason, uint8_t status
 
 	if (reason == VM_END_REBOOT && reset_was_panic(m))
 		reason = VM_END_PANIC;
-	if (atomic_compare_exchange_strong(&m->end, &none, reason | (unsigned)status << 8))
+	if (atomic_compare_exchange_strong(&m->end, &none, reason | (unsigned)status << 8)) {
+		timeline_mark(m->env.timeline, TIMELINE_END);
 		loop_quit(m->loop);
+	}
 }
 
 enum vm_end_reason machine_end(const struct machine *m, int *status)
@@ -60,18 +62,22 @@ enum vm_end_reason machine_end(const struct machine *m, int *status)
 
 static int configure(struct machine *m, struct err *err)
 {
-	struct machine_images images = {0};
-	int ret = machine_read_images(m, &images, err);
+	struct timeline *t = m->env.timeline;
+	struct machine_images images;
+	int ret = machine_open_images(m, &images, err);
 
 	if (!ret)
-		ret = guest_mem_map(&m->mem, m->config->memory, err);
+		ret = guest_mem_map_pages(&m->mem, m->config->memory, m->config->pages, err);
+	timeline_mark(t, TIMELINE_MEMORY);
 	if (!ret)
 		ret = machine_open_vm(m, err);
+	timeline_mark(t, TIMELINE_VM);
 	if (!ret)
 		ret = board_plan(m, err);
 	if (!ret)
 		ret = machine_load_kernel(m, &images, err);
-	machine_free_images(&images);
+	machine_close_images(&images);
+	timeline_mark(t, TIMELINE_KERNEL);
 	if (!ret)
 		ret = machine_create_vcpus(m, err);
 	if (!ret)
@@ -80,11 +86,12 @@ static int configure(struct machine *m, struct err *err)
 		ret = board_populate(m, err);
 	if (!ret)
 		ret = lifeline_open(m, err);
+	timeline_mark(t, TIMELINE_DEVICES);
 	return ret;
 }
 
-int machine_new(const struct vm_config *config, struct log *log, struct machine **out,
-		struct err *err)
+int machine_new(const struct vm_config *config, struct log *log, struct timeline *timeline,
+		struct machine **out, struct err *err)
 {
 	struct machine *m = calloc(1, sizeof(*m));
 	int ret;
@@ -102,6 +109,7 @@ int machine_new(const struct vm_config *config, struct log *log, struct machine 
 	m->env.pio = &m->pio;
 	m->env.mmio = &m->mmio;
 	m->env.log = log;
+	m->env.timeline = timeline;
 	m->env.end.end = machine_report_end;
 	m->env.end.opaque = m;
 	ret = configure(m, err);

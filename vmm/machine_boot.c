@@ -7,8 +7,6 @@
 #include "minivm/file.h"
 #include "minivm/image.h"
 
-#define KERNEL_FILE_MAX (1ull << 30)
-
 /*
  * The default command line; docs/minivm.1 lists it too.
  *   console=ttyS0      messages and shell on COM1
@@ -77,26 +75,39 @@ static int build_cmdline(struct machine *m, struct err *err)
 	return ret;
 }
 
-int machine_read_images(const struct machine *m, struct machine_images *images, struct err *err)
+int machine_open_images(const struct machine *m, struct machine_images *images, struct err *err)
 {
 	const struct vm_config *config = m->config;
-	int ret = file_read("kernel", config->kernel, KERNEL_FILE_MAX, &images->kernel, err);
+	const struct kernel_file_options options = {
+	    .cached = config->kernel_cached,
+	    .cache = config->kernel_cache,
+	    .low_end =
+		config->memory < GUEST_MMIO_HOLE_START ? config->memory : GUEST_MMIO_HOLE_START,
+	    .log = m->log,
+	};
+	int ret;
 
+	images->initrd = (struct bytes){NULL, 0};
+	ret = kernel_file_open(config->kernel, &options, &images->kernel, err);
 	if (!ret && config->initrd)
 		ret = file_read("initrd", config->initrd, config->memory, &images->initrd, err);
 	return ret;
 }
 
-void machine_free_images(struct machine_images *images)
+void machine_close_images(struct machine_images *images)
 {
 	file_free(&images->initrd);
-	file_free(&images->kernel);
+	kernel_file_close(&images->kernel);
 }
 
 int machine_load_kernel(struct machine *m, const struct machine_images *images, struct err *err)
 {
-	struct kernel_image kernel;
-	struct boot_request req = {.mem = &m->mem, .kernel = &kernel, .initrd = images->initrd};
+	struct boot_request req = {
+	    .mem = &m->mem,
+	    .kernel = kernel_file_image(&images->kernel),
+	    .kernel_in_place = true,
+	    .initrd = images->initrd,
+	};
 	int ret = build_cmdline(m, err);
 
 	if (ret)
@@ -105,11 +116,10 @@ int machine_load_kernel(struct machine *m, const struct machine_images *images, 
 	ret = board_write_tables(m, &req.rsdp, err);
 	if (ret)
 		return ret;
-	ret = kernel_image_parse(images->kernel, guest_mem_low_end(&m->mem), &kernel, err);
-	if (!ret) {
-		ret = boot_linux(&req, &m->boot, err);
-		kernel_image_free(&kernel);
-	}
+	/* It checks that all fits; only then the kernel is worth loading. */
+	ret = boot_linux(&req, &m->boot, err);
+	if (!ret)
+		ret = kernel_file_load(&images->kernel, &m->mem, err);
 	if (ret)
 		return err_context(err, "kernel %s", m->config->kernel);
 	log_msg(m->log, LOG_LEVEL_DEBUG, "command line: %s", m->cmdline.text);

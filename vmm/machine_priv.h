@@ -16,6 +16,7 @@
 #include "minivm/console.h"
 #include "minivm/iothread.h"
 #include "minivm/irq.h"
+#include "minivm/kernel_file.h"
 #include "minivm/kvm.h"
 #include "minivm/loop.h"
 #include "minivm/machine.h"
@@ -86,6 +87,7 @@ struct machine {
 	struct console *console;
 	int console_fd; /* --console file=, else -1 */
 	void *platform[BOARD_PLATFORM_DEVICES];
+	void *mark_port;
 	unsigned slot_count; /* taken by board_plan() */
 	struct board_slot slot[BOARD_SLOTS_MAX];
 	unsigned disk_count; /* opened so far */
@@ -143,13 +145,14 @@ void board_remove_disks(struct machine *m);
 
 /* --- machine_boot.c --- */
 
-/* The files, read whole. */
+/* The files that are loaded, open or read. */
 struct machine_images {
-	struct bytes kernel;
+	struct kernel_file kernel;
 	struct bytes initrd;
 };
-int machine_read_images(const struct machine *m, struct machine_images *images, struct err *err);
-void machine_free_images(struct machine_images *images);
+/* `images` is ended with machine_close_images(), also after an error. */
+int machine_open_images(const struct machine *m, struct machine_images *images, struct err *err);
+void machine_close_images(struct machine_images *images);
 /* Kernel, initrd, command line and tables into guest memory. */
 int machine_load_kernel(struct machine *m, const struct machine_images *images, struct err *err);
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "minivm/bus_error.h"
 #include "minivm/cli.h"
 #include "minivm/config.h"
 #include "minivm/console.h"
@@ -16,7 +17,8 @@
 #include "minivm/err.h"
 #include "minivm/log.h"
 #include "minivm/machine.h"
-#include "minivm/stats.h"
+#include "minivm/report.h"
+#include "minivm/timeline.h"
 
 static int fail(const struct err *err)
 {
@@ -25,7 +27,28 @@ static int fail(const struct err *err)
 	return VM_STATUS_ERROR;
 }
 
-static int run_machine(const struct vm_config *config)
+static int check_reports(const struct vm_config *config, struct err *err)
+{
+	int ret = config->stats ? report_check("stats", config->stats, err) : 0;
+
+	if (!ret && config->timeline)
+		ret = report_check("timeline", config->timeline, err);
+	return ret;
+}
+
+static int write_reports(const struct vm_config *config, const struct machine *m,
+			 const struct timeline *timeline, struct err *err)
+{
+	int ret = 0;
+
+	if (config->stats)
+		ret = report_write("stats", config->stats, machine_stats(m), err);
+	if (!ret && config->timeline)
+		ret = report_write("timeline", config->timeline, timeline_json(timeline), err);
+	return ret;
+}
+
+static int run_machine(const struct vm_config *config, struct timeline *timeline)
 {
 	struct log log = {.fd = STDERR_FILENO, .level = config->log_level};
 	struct machine *m = NULL;
@@ -33,9 +56,11 @@ static int run_machine(const struct vm_config *config)
 	enum vm_end_reason reason;
 	int status;
 
-	if (config->stats && stats_check(config->stats, &err))
+	timeline_mark(timeline, TIMELINE_CONFIG);
+	bus_error_report();
+	if (check_reports(config, &err))
 		return fail(&err);
-	if (machine_new(config, &log, &m, &err))
+	if (machine_new(config, &log, config->timeline ? timeline : NULL, &m, &err))
 		return fail(&err);
 	if (machine_run(m, &err)) {
 		status = fail(&err);
@@ -44,7 +69,7 @@ static int run_machine(const struct vm_config *config)
 	term_restore();
 	reason = machine_end(m, &status);
 	log_msg(&log, LOG_LEVEL_INFO, "ended: %s, status %d", vm_end_reason_name(reason), status);
-	if (config->stats && stats_write(m, config->stats, &err))
+	if (write_reports(config, m, timeline, &err))
 		status = fail(&err);
 out:
 	machine_destroy(m);
@@ -68,10 +93,12 @@ static void keep_standard_descriptors(void)
 
 int main(int argc, char *argv[])
 {
+	struct timeline timeline = {0};
 	struct cli_result cli;
 	struct err err = {0};
 	int status = 0;
 
+	timeline_mark(&timeline, TIMELINE_EXEC);
 	keep_standard_descriptors();
 	/* A reader that goes away and a file size limit are errors of write(2), not our end. */
 	signal(SIGPIPE, SIG_IGN);
@@ -80,7 +107,7 @@ int main(int argc, char *argv[])
 		return fail(&err);
 	switch (cli.action) {
 	case CLI_RUN:
-		status = run_machine(&cli.config);
+		status = run_machine(&cli.config, &timeline);
 		break;
 	case CLI_DOCTOR:
 		status = doctor_run(cli.json, stdout);

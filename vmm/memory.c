@@ -7,41 +7,99 @@
  * lock. guest_mem_slice() is the one place where a guest address becomes a host pointer, every
  * other accessor goes through it.
  *
- * The regions are private anonymous mappings with MAP_NORESERVE: the host hands out a page when the
- * guest first touches it.
+ * The regions are private anonymous mappings, with MAP_NORESERVE but for pages from the host's
+ * reserve: the host hands out a page when the guest first touches it. Parts of them may be private
+ * mappings of a file (the kernel cache).
  */
 #include "minivm/memory.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <linux/mman.h>
 #include <string.h>
 #include <sys/mman.h>
 
+/*
+ * Anonymous memory at an address that is aligned as the guest's is, modulo a huge page: only then
+ * can one huge page of the host stand behind one of the guest.
+ */
+static void *map_aligned(uint64_t len)
+{
+	const uint64_t huge = GUEST_HUGE_PAGE_SIZE;
+	uint8_t *p = mmap(NULL, len + huge, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint64_t head;
+
+	if (p == MAP_FAILED)
+		return p;
+	head = -(uintptr_t)p % huge;
+	if (head)
+		munmap(p, head);
+	munmap(p + head + len, huge - head);
+	return p + head;
+}
+
+static void *map_small(uint64_t len)
+{
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	/* A host that gives everybody huge pages would back a small guest with large memory. */
+	if (p != MAP_FAILED)
+		madvise(p, len, MADV_NOHUGEPAGE);
+	return p;
+}
+
+static void *map_transparent(uint64_t len)
+{
+	void *p = map_aligned(len);
+
+	if (p != MAP_FAILED)
+		madvise(p, len, MADV_HUGEPAGE); /* a host without them ignores it */
+	return p;
+}
+
+/* Not MAP_NORESERVE: a reserve that is too small is to be told now, not by SIGBUS. */
+static void *map_2m(uint64_t len)
+{
+	return mmap(NULL, len, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_2MB, -1, 0);
+}
+
 static int map_region(struct guest_mem *mem, gpa_t gpa, uint64_t len, struct err *err)
 {
-	void *host = mmap(NULL, len, PROT_READ | PROT_WRITE,
-			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	static void *(*const map[])(uint64_t len) = {
+	    [GUEST_PAGES_SMALL] = map_small,
+	    [GUEST_PAGES_TRANSPARENT] = map_transparent,
+	    [GUEST_PAGES_2M] = map_2m,
+	};
+	void *host = map[mem->pages](len);
 
 	if (host == MAP_FAILED) {
 		/* EINVAL and EOVERFLOW here mean a size beyond all bounds: to the user the same. */
-		err_sys(err, ENOMEM, "guest memory: cannot map %llu MiB",
-			(unsigned long long)(len >> 20));
-		return err_hint(err, "ask for less, or see ulimit -v");
+		err_sys(err, ENOMEM, "guest memory: cannot map %llu MiB%s",
+			(unsigned long long)(len >> 20),
+			mem->pages == GUEST_PAGES_2M ? " of 2 MiB pages" : "");
+		return err_hint(err, mem->pages == GUEST_PAGES_2M
+					 ? "/proc/sys/vm/nr_hugepages says how many the host has"
+					 : "ask for less, or see ulimit -v");
 	}
 	assert(mem->count < GUEST_REGIONS_MAX);
 	mem->region[mem->count++] = (struct guest_region){.gpa = gpa, .len = len, .host = host};
 	return 0;
 }
 
-int guest_mem_map(struct guest_mem *mem, uint64_t bytes, struct err *err)
+int guest_mem_map_pages(struct guest_mem *mem, uint64_t bytes, enum guest_pages pages,
+			struct err *err)
 {
 	uint64_t low = bytes < GUEST_MMIO_HOLE_START ? bytes : GUEST_MMIO_HOLE_START;
+	uint64_t unit = pages == GUEST_PAGES_2M ? GUEST_HUGE_PAGE_SIZE : GUEST_PAGE_SIZE;
 	int rc;
 
-	*mem = (struct guest_mem){0};
-	if (bytes == 0 || bytes % GUEST_PAGE_SIZE != 0)
-		return err_set(err, EINVAL, "guest memory: %llu bytes is not a multiple of %u",
-			       (unsigned long long)bytes, GUEST_PAGE_SIZE);
+	*mem = (struct guest_mem){.pages = pages};
+	if (bytes == 0 || bytes % unit != 0)
+		return err_set(err, EINVAL, "guest memory: %llu bytes is not a multiple of %llu",
+			       (unsigned long long)bytes, (unsigned long long)unit);
 	rc = map_region(mem, GPA(0), low, err);
 	if (rc)
 		goto fail;
@@ -54,6 +112,28 @@ int guest_mem_map(struct guest_mem *mem, uint64_t bytes, struct err *err)
 fail:
 	guest_mem_unmap(mem);
 	return rc;
+}
+
+int guest_mem_map(struct guest_mem *mem, uint64_t bytes, struct err *err)
+{
+	return guest_mem_map_pages(mem, bytes, GUEST_PAGES_SMALL, err);
+}
+
+int guest_mem_map_file(struct guest_mem *mem, gpa_t gpa, uint64_t len, int fd, uint64_t offset,
+		       struct err *err)
+{
+	void *host = guest_mem_slice(mem, gpa, len);
+
+	assert(gpa.v % GUEST_PAGE_SIZE == 0 && len % GUEST_PAGE_SIZE == 0);
+	if (mem->pages == GUEST_PAGES_2M)
+		return err_set(err, EOPNOTSUPP, "guest memory: a file among 2 MiB pages");
+	if (!host)
+		return err_set(err, ENOMEM, "no guest memory at %#llx-%#llx",
+			       (unsigned long long)gpa.v, (unsigned long long)(gpa.v + len - 1));
+	if (mmap(host, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd,
+		 (off_t)offset) == MAP_FAILED)
+		return err_sys(err, errno, "guest memory: mapping a file");
+	return 0;
 }
 
 void guest_mem_unmap(struct guest_mem *mem)

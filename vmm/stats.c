@@ -8,7 +8,6 @@
  * jansson keeps the first failed allocation out of sight: a value that could not be made is NULL,
  * setting it fails, and machine_stats() then gives NULL as a whole.
  */
-#include "minivm/stats.h"
 
 #include <errno.h>
 #include <string.h>
@@ -174,34 +173,4 @@ json_t *machine_stats(const struct machine *m)
 		return NULL;
 	}
 	return root;
-}
-
-int stats_check(const char *path, struct err *err)
-{
-	return strcmp(path, "-") == 0 ? 0 : file_check("stats", path, err);
-}
-
-int stats_write(const struct machine *m, const char *path, struct err *err)
-{
-	bool to_stdout = strcmp(path, "-") == 0;
-	json_t *stats = machine_stats(m);
-	int fd = STDOUT_FILENO;
-	int ret = 0;
-
-	if (!stats)
-		return err_set(err, ENOMEM, "stats: out of memory");
-	if (!to_stdout) {
-		fd = file_create("stats", path, err);
-		if (fd < 0) {
-			ret = fd;
-			goto out;
-		}
-	}
-	if (json_dumpfd(stats, fd, JSON_INDENT(2)) || write(fd, "\n", 1) != 1)
-		ret = err_sys(err, errno ? errno : EIO, "stats file %s: write", path);
-	if (!to_stdout && close(fd) && !ret)
-		ret = err_sys(err, errno, "stats file %s: close", path);
-out:
-	json_decref(stats);
-	return ret;
 }

@@ -108,6 +108,7 @@ static void *vcpu_thread(void *opaque)
 	sigaddset(&set, VCPU_KICK_SIGNAL);
 	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 
+	timeline_mark(v->env->timeline, TIMELINE_FIRST_RUN);
 	while (go_on && !atomic_load_explicit(&v->env->stop, memory_order_acquire)) {
 		assist_before_run(v->assist); /* NULL, and nothing to do, on ordinary hosts */
 		ret = kvm_vcpu_run(v->fd);

@@ -260,6 +260,7 @@ int main(int argc, char **argv)
 		complain("this is the first process of a machine, not a command");
 		return 1;
 	}
+	setup_mark_start();
 	block_signals(&in);
 	setup_early_mounts();
 	read_words(&in);

@@ -13,6 +13,7 @@ void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* setup.c: the world before the command. */
 
 /* /proc, /sys, /dev: what reading the command line and opening the console need. */
+void setup_mark_start(void); /* tells the VMM that user space is there */
 void setup_early_mounts(void);
 /* The rest: /dev/pts, /dev/shm, /run, a /tmp where the root is read-only, /sys/fs/cgroup, links. */
 void setup_late_mounts(void);

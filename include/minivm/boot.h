@@ -48,7 +48,7 @@ struct kernel_image; /* minivm/image.h: kernel_image_parse() */
 struct boot_request {
 	const struct guest_mem *mem;
 	const struct kernel_image *kernel;
-	bool kernel_in_place; /* its segments lie in guest memory already */
+	bool kernel_in_place; /* loading its segments is the caller's, before or after */
 	struct bytes initrd;  /* len 0: none */
 	const char *cmdline;  /* the final command line */
 	gpa_t rsdp;	      /* ACPI root pointer for the zero page; 0: none */

@@ -16,6 +16,7 @@
 
 #include "minivm/err.h"
 #include "minivm/log.h"
+#include "minivm/memory.h"
 
 #define CONFIG_CPUS_MAX	      32
 #define CONFIG_DISKS_MAX      8
@@ -58,17 +59,21 @@ struct disk_config {
 struct vm_config {
 	char *kernel;	    /* never NULL after config_finish() */
 	char *initrd;	    /* or NULL */
+	bool kernel_cached; /* through the kernel cache */
+	char *kernel_cache; /* its directory, or NULL: the default one */
 	char *cmdline;	    /* words added to the default line, or NULL */
 	char *cmdline_only; /* replaces the default line, or NULL; not both */
 	unsigned cpus;
 	uint64_t memory; /* bytes, a multiple of the page size */
+	enum guest_pages pages;
 	unsigned disk_count;
 	struct disk_config disk[CONFIG_DISKS_MAX];
 	enum console_kind console;
 	char *console_file; /* with CONSOLE_FILE */
 	enum assist_mode assist;
 	enum describe_mode describe;
-	char *stats; /* path, "-" for standard output, or NULL */
+	char *stats;	/* path, "-" for standard output, or NULL */
+	char *timeline; /* the same */
 	enum log_level log_level;
 	unsigned grace_seconds; /* after SIGTERM, before the machine is stopped */
 };
@@ -111,15 +116,18 @@ typedef int config_set_fn(struct vm_config *config, const char *text, const char
 
 config_set_fn config_set_kernel;
 config_set_fn config_set_initrd;
+config_set_fn config_set_kernel_cache;
 config_set_fn config_set_cmdline;
 config_set_fn config_set_cmdline_only;
 config_set_fn config_set_cpus;
 config_set_fn config_set_memory;
+config_set_fn config_set_hugepages;
 config_set_fn config_set_disk; /* PATH[,word]... */
 config_set_fn config_set_console;
 config_set_fn config_set_assist;
 config_set_fn config_set_describe;
 config_set_fn config_set_stats;
+config_set_fn config_set_timeline;
 config_set_fn config_set_log_level;
 config_set_fn config_set_grace;
 

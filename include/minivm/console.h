@@ -12,6 +12,7 @@
 #include "minivm/log.h"
 #include "minivm/loop.h"
 #include "minivm/serial.h"
+#include "minivm/timeline.h"
 
 struct console;
 
@@ -25,6 +26,7 @@ struct console_options {
 	 */
 	bool escape;
 	const struct log *log;
+	struct timeline *timeline; /* or NULL */
 	/* Ctrl-A x was typed; on the loop's thread. */
 	void (*quit)(void *opaque);
 	void *opaque;

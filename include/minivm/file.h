@@ -7,6 +7,7 @@
 #define MINIVM_FILE_H
 
 #include <stdint.h>
+#include <sys/stat.h>
 
 #include "minivm/boot.h"
 #include "minivm/err.h"
@@ -19,6 +20,15 @@
  */
 int file_read(const char *what, const char *path, uint64_t max, struct bytes *out, struct err *err);
 void file_free(struct bytes *b);
+
+/* The two steps of file_read(): the descriptor (the caller's) or -errno; then all st->st_size
+ * bytes. */
+int file_open(const char *what, const char *path, uint64_t max, struct stat *st, struct err *err);
+int file_read_open(const char *what, const char *path, int fd, const struct stat *st,
+		   struct bytes *out, struct err *err);
+
+/* Exactly len bytes from there: 0, -errno, or -EIO when the file ends before. */
+int file_read_at(int fd, void *buf, size_t len, uint64_t offset);
 
 /*
  * Can `path` be written, by all that can be told without making or changing it? For files that are

@@ -19,15 +19,16 @@
 #include "minivm/end.h"
 #include "minivm/err.h"
 #include "minivm/log.h"
+#include "minivm/timeline.h"
 
 struct machine;
 
 /*
- * `config` and `log` stay the caller's and must outlive the machine. On failure everything made so
- * far is taken down again and no file of the user was changed.
+ * `config`, `log` and `timeline` (or NULL) stay the caller's and must outlive the machine. On
+ * failure everything made so far is taken down again and no file of the user was changed.
  */
-int machine_new(const struct vm_config *config, struct log *log, struct machine **out,
-		struct err *err);
+int machine_new(const struct vm_config *config, struct log *log, struct timeline *timeline,
+		struct machine **out, struct err *err);
 
 /* Runs to the end. 0 when the machine ran at all (see machine_end()), else -errno. */
 int machine_run(struct machine *m, struct err *err);

@@ -45,7 +45,16 @@ struct guest_region {
 	uint8_t *host; /* len bytes, read-write */
 };
 
+/* The pages behind guest memory. */
+enum guest_pages {
+	GUEST_PAGES_SMALL,	 /* 4 KiB, never more: the least memory */
+	GUEST_PAGES_TRANSPARENT, /* the host may use huge pages where it finds them (THP) */
+	GUEST_PAGES_2M,		 /* from the host's reserve of 2 MiB pages, all of them at once */
+};
+#define GUEST_HUGE_PAGE_SIZE (2ull << 20)
+
 struct guest_mem {
+	enum guest_pages pages;
 	unsigned count;
 	struct guest_region region[GUEST_REGIONS_MAX]; /* sorted by gpa, no overlap */
 };
@@ -56,7 +65,19 @@ struct guest_mem {
  * and ends them with guest_mem_unmap(). Errors: -ENOMEM, -EINVAL.
  */
 int guest_mem_map(struct guest_mem *mem, uint64_t bytes, struct err *err);
+/* The same with a choice of pages; with GUEST_PAGES_2M `bytes` is a multiple of 2 MiB. */
+int guest_mem_map_pages(struct guest_mem *mem, uint64_t bytes, enum guest_pages pages,
+			struct err *err);
 void guest_mem_unmap(struct guest_mem *mem);
+
+/*
+ * Puts bytes of a file where [gpa, gpa + len) is, as a private copy on write: the file is not
+ * changed by the guest, and must not be changed or cut short by anybody. All of it page-aligned.
+ * Before the machine runs. -ENOMEM outside of RAM; -EOPNOTSUPP with GUEST_PAGES_2M, whose pages
+ * cannot be mixed with a file's.
+ */
+int guest_mem_map_file(struct guest_mem *mem, gpa_t gpa, uint64_t len, int fd, uint64_t offset,
+		       struct err *err);
 
 /* Bytes of RAM in all, and the end of RAM below the hole. */
 uint64_t guest_mem_bytes(const struct guest_mem *mem);

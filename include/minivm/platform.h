@@ -37,4 +37,10 @@ int pvpanic_new(const struct vm_end_sink *end, void **out, struct err *err);
 extern const struct io_ops exit_port_io_ops;
 int exit_port_new(const struct vm_end_sink *end, void **out, struct err *err);
 
+/* Mark port: each write calls `mark`, on a vCPU's thread. */
+#define MARK_PORT     0xf5
+#define MARK_PORT_LEN 1
+extern const struct io_ops mark_port_io_ops;
+int mark_port_new(void (*mark)(void *opaque), void *opaque, void **out, struct err *err);
+
 #endif

@@ -23,6 +23,7 @@
 #include "minivm/err.h"
 #include "minivm/log.h"
 #include "minivm/memory.h"
+#include "minivm/timeline.h"
 
 /* The signal that takes a thread out of KVM_RUN. Its handler does nothing. */
 #define VCPU_KICK_SIGNAL SIGRTMIN
@@ -36,6 +37,7 @@ struct vcpu_env {
 	const struct bus *pio;
 	const struct bus *mmio;
 	const struct log *log;
+	struct timeline *timeline; /* or NULL */
 	struct vm_end_sink end;
 	_Atomic bool stop; /* set before the kicks: leave the run loop */
 };

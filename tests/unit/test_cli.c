@@ -42,6 +42,7 @@ static char *dump(const struct cli_result *r)
 	static const char *const consoles[] = {"serial", "none", "file"};
 	static const char *const assists[] = {"auto", "on", "off"};
 	static const char *const describes[] = {"auto", "acpi", "mptable"};
+	static const char *const pages[] = {"off", "thp", "2M"};
 	const struct vm_config *c = &r->config;
 	char *text = NULL;
 	size_t size;
@@ -59,6 +60,11 @@ static char *dump(const struct cli_result *r)
 	fprintf(out, "describe=%s\n", describes[c->describe]);
 	fprintf(out, "assist=%s\nstats=%s\nlog-level=%s\n", assists[c->assist], or_none(c->stats),
 		log_level_name(c->log_level));
+	fprintf(out, "hugepages=%s\ntimeline=%s\n", pages[c->pages], or_none(c->timeline));
+	fprintf(out, "kernel-cache=%s\n",
+		!c->kernel_cached ? "off"
+		: c->kernel_cache ? c->kernel_cache
+				  : "default");
 	fprintf(out, "disks=%u\n", c->disk_count);
 	for (unsigned i = 0; i < c->disk_count; i++)
 		dump_disk(out, i, &c->disk[i]);

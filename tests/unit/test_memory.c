@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "minivm/memory.h"
 
@@ -128,4 +130,91 @@ Test(memory, copies_do_all_or_nothing)
 	cr_assert_eq(guest_mem_zero(&mem, GPA(0x2ffd), 3), 0);
 	cr_assert_eq(low_bytes[0x1ffc], 1);
 	cr_assert_eq(low_bytes[0x1fff], 0);
+}
+
+/* A file of three pages: 1, 2, 3. */
+static int three_pages(void)
+{
+	uint8_t page[GUEST_PAGE_SIZE];
+	int fd = memfd_create("pages", MFD_CLOEXEC);
+
+	cr_assert_geq(fd, 0);
+	for (int i = 1; i <= 3; i++) {
+		memset(page, i, sizeof(page));
+		cr_assert_eq(write(fd, page, sizeof(page)), (ssize_t)sizeof(page));
+	}
+	return fd;
+}
+
+Test(memory, a_file_s_pages_are_the_guest_s_own)
+{
+	struct guest_mem mem;
+	struct err err = {0};
+	uint8_t *ram, byte = 0;
+	int fd = three_pages();
+
+	cr_assert_eq(guest_mem_map(&mem, 1u << 20, &err), 0, "%s", err.text);
+	ram = guest_mem_slice(&mem, GPA(0), 1u << 20);
+	cr_assert_eq(guest_mem_map_file(&mem, GPA(0x5000), 0x2000, fd, 0x1000, &err), 0, "%s",
+		     err.text);
+	cr_assert_eq(ram[0x4fff], 0);
+	cr_assert_eq(ram[0x5000], 2);
+	cr_assert_eq(ram[0x6fff], 3);
+	cr_assert_eq(ram[0x7000], 0);
+	ram[0x5000] = 99;
+	cr_assert_eq(pread(fd, &byte, 1, 0x1000), 1);
+	cr_assert_eq(byte, 2, "what a guest writes does not reach the file");
+	guest_mem_unmap(&mem);
+	close(fd);
+}
+
+Test(memory, a_file_outside_of_ram_is_refused)
+{
+	struct guest_mem mem;
+	struct err err = {0};
+	int fd = three_pages();
+
+	cr_assert_eq(guest_mem_map(&mem, 1u << 20, &err), 0, "%s", err.text);
+	cr_assert_eq(guest_mem_map_file(&mem, GPA(0xff000), 0x2000, fd, 0, &err), -ENOMEM);
+	cr_assert_eq(guest_mem_map_file(&mem, GPA(-0x1000ull), 0x2000, fd, 0, &err), -ENOMEM);
+	guest_mem_unmap(&mem);
+	close(fd);
+}
+
+/* One huge page of the host can only stand behind one of the guest if both begin alike. */
+Test(memory, transparent_huge_pages_are_possible)
+{
+	struct guest_mem mem;
+	struct err err = {0};
+
+	cr_assert_eq(guest_mem_map_pages(&mem, 16ull << 20, GUEST_PAGES_TRANSPARENT, &err), 0, "%s",
+		     err.text);
+	cr_assert_eq((uintptr_t)mem.region[0].host % GUEST_HUGE_PAGE_SIZE, 0);
+	memset(mem.region[0].host, 1, mem.region[0].len);
+	guest_mem_unmap(&mem);
+}
+
+/* Hosts without a reserve (most) say so at once; on others the memory is there. */
+Test(memory, two_mib_pages_are_there_or_refused)
+{
+	struct guest_mem mem;
+	struct err err = {0};
+	int rc = guest_mem_map_pages(&mem, 4ull << 20, GUEST_PAGES_2M, &err);
+
+	if (rc) {
+		cr_assert_eq(rc, -ENOMEM);
+		cr_assert_not_null(strstr(err.text, "nr_hugepages"), "%s", err.text);
+		return;
+	}
+	memset(mem.region[0].host, 1, mem.region[0].len);
+	cr_assert_eq(guest_mem_map_file(&mem, GPA(0), 0x1000, 0, 0, &err), -EOPNOTSUPP);
+	guest_mem_unmap(&mem);
+}
+
+Test(memory, two_mib_pages_come_whole)
+{
+	struct guest_mem mem;
+	struct err err = {0};
+
+	cr_assert_eq(guest_mem_map_pages(&mem, 17ull << 20, GUEST_PAGES_2M, &err), -EINVAL);
 }
