@@ -13,6 +13,10 @@ logs=build/logs
 mkdir -p $logs
 started=$SECONDS
 
+# Nothing of the tests' in the home directory of who runs them.
+export XDG_CACHE_HOME=$PWD/build/cache
+mkdir -p "$XDG_CACHE_HOME"
+
 stage() { # NAME: a heading with the time so far
 	printf '\n== %s (%d s)\n' "$1" $((SECONDS - started))
 }

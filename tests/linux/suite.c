@@ -46,6 +46,13 @@ static const struct linux_case cases[] = {
     {"assist-on", case_assist_on, 0},
     {"cmdline-only", case_cmdline_only, 0},
 
+    {"kernel-cache", case_cache, 0},
+    {"kernel-cache-cut", case_cache_cut, 0},
+    {"kernel-cache-dir", case_cache_named, 0},
+    {"timeline", case_timeline, DIRECT},
+    {"hugepages-thp", case_hugepages_thp, 0},
+    {"hugepages-2M", case_hugepages_2m, 0},
+
     {"acpi", case_acpi, 0},
     {"acpi-2-cpus", case_acpi_two_cpus, 0},
     {"acpi-poweroff", case_acpi_poweroff, 0},

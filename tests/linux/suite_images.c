@@ -101,6 +101,9 @@ int images_make(struct options *opt)
 	size_t len;
 	int rc = scratch_make(opt->dir, sizeof(opt->dir));
 
+	/* One kernel cache for the run, and nothing in the home directory of who runs it. */
+	if (!rc && setenv("XDG_CACHE_HOME", opt->dir, 1))
+		rc = -errno;
 	if (!realpath(opt->kernel, opt->kernel_full))
 		rc = -errno;
 	if (!rc)
