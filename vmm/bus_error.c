@@ -17,9 +17,7 @@
 static void on_bus_error(int sig)
 {
 	static const char line[] =
-	    "minivm: the host cannot supply a page of guest memory (SIGBUS): the kernel cache's "
-	    "file was damaged, its disk failed, or there are too few huge pages; try "
-	    "--kernel-cache off, or --hugepages off\n";
+	    "minivm: the host cannot supply a page of guest memory (SIGBUS): " BUS_ERROR_TEXT "\n";
 
 	(void)sig;
 	term_restore();

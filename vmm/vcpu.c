@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "minivm/bus_error.h"
 #include "minivm/kvm.h"
 
 /* Enough for the run loop and every device register; the default of 8 MiB would only cost maps. */
@@ -83,7 +84,10 @@ static bool run_failed(struct vcpu *v, int error)
 		sched_yield();
 		return true;
 	case EFAULT:
-		vcpu_report(v, "KVM cannot reach guest memory (EFAULT)");
+		/* No more than that: looking at guest memory would strike us as well. */
+		log_msg(v->env->log, LOG_LEVEL_ERROR,
+			"vCPU %u: the host cannot supply a page of guest memory (EFAULT): %s",
+			v->index, BUS_ERROR_TEXT);
 		break;
 	default:
 		log_msg(v->env->log, LOG_LEVEL_ERROR, "vCPU %u: KVM_RUN: %s", v->index,

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "minivm/end.h"
@@ -37,9 +38,22 @@ static const char *cache_entry(struct test *t, const char *dir)
 	return n == 1 ? path : "";
 }
 
+/* Files that were changed a moment ago are not known by their time stamps. */
+static void wait_until_settled(struct test *t)
+{
+	struct stat st;
+
+	if (stat(t->opt->kernel, &st)) {
+		wrong(t, "stat %s", t->opt->kernel);
+		return;
+	}
+	for (unsigned i = 0; i < 10 && time(NULL) < st.st_ctim.tv_sec + 4; i++)
+		sleep(1);
+}
+
 /*
- * The second start finds the kernel that the first one has unpacked, by its file, which is older
- * than the suite; both guests are the same, with memory that one writes and the other does not see.
+ * The second start finds the kernel that the first one has unpacked, by its file; both guests are
+ * the same, with memory that one writes and the other does not see.
  */
 void case_cache(struct test *t)
 {
@@ -52,6 +66,7 @@ void case_cache(struct test *t)
 	static const char *const lines[] = {"kernel cache: added", "kernel cache: known file"};
 	struct stat st;
 
+	wait_until_settled(t);
 	for (unsigned i = 0; i < 2; i++) {
 		struct vm vm;
 
@@ -88,7 +103,7 @@ void case_cache_cut(struct test *t)
 void case_cache_named(struct test *t)
 {
 	const char *dir = scratch_path(t, "open");
-	const struct vm_request req = {.args = {"--kernel-cache", dir}};
+	const struct vm_request req = {.args = {"--kernel-cache", dir}, .noisy = true};
 	struct vm vm;
 
 	if (mkdir(dir, 0700) || chmod(dir, 0777)) {
@@ -161,7 +176,8 @@ void case_hugepages_2m(struct test *t)
 {
 	const struct vm_request req = {
 	    .args = {"--hugepages", "2M"}, .memory = "64M", .checks = "forks=5 pages"};
-	const struct vm_request refused = {.args = {"--hugepages", "2M"}, .memory = "64M"};
+	const struct vm_request refused = {
+	    .args = {"--hugepages", "2M"}, .memory = "64M", .noisy = true};
 	struct vm vm;
 
 	if (set_reserve(40) != 40) {
