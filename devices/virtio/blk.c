@@ -31,6 +31,8 @@
 #include <linux/virtio_blk.h>
 #include <linux/virtio_ids.h>
 
+#include "minivm/iov.h"
+
 /*
  * What one turn on the loop may cost: a unit per queue entry that is looked at and per 128 KiB of
  * data. So a reset waits for a few milliseconds of work, and for the request that is under way.
@@ -92,59 +94,6 @@ static void count_add(_Atomic uint64_t *counter, uint64_t n)
 static uint64_t count_read(const _Atomic uint64_t *counter)
 {
 	return atomic_load_explicit(counter, memory_order_relaxed);
-}
-
-/* --- scattered bytes --- */
-
-/* Copies the first `len` bytes of the buffers; they hold that many. */
-static void gather(void *dst, const struct iovec *iov, size_t len)
-{
-	uint8_t *p = dst;
-
-	for (; len > 0; iov++) {
-		size_t part = iov->iov_len < len ? iov->iov_len : len;
-
-		memcpy(p, iov->iov_base, part);
-		p += part;
-		len -= part;
-	}
-}
-
-static void scatter(const struct iovec *iov, const void *src, size_t len)
-{
-	const uint8_t *p = src;
-
-	for (; len > 0; iov++) {
-		size_t part = iov->iov_len < len ? iov->iov_len : len;
-
-		memcpy(iov->iov_base, p, part);
-		p += part;
-		len -= part;
-	}
-}
-
-/* Bytes [off, off + len) of the buffers, which hold them, as a list of its own without gaps. */
-static unsigned cut(struct iovec *out, const struct iovec *iov, size_t off, size_t len)
-{
-	unsigned n = 0;
-
-	for (; len > 0; iov++) {
-		size_t part;
-
-		if (off >= iov->iov_len) {
-			off -= iov->iov_len;
-			continue;
-		}
-		part = iov->iov_len - off;
-		if (part > len)
-			part = len;
-		out[n].iov_base = (uint8_t *)iov->iov_base + off;
-		out[n].iov_len = part;
-		n++;
-		off = 0;
-		len -= part;
-	}
-	return n;
 }
 
 /* The last of the writable bytes; there is at least one. */
@@ -229,7 +178,7 @@ static uint8_t do_get_id(struct virtio_blk *blk, struct blk_request *req)
 {
 	if (req->data_len > VIRTIO_BLK_ID_MAX)
 		req->data_len = VIRTIO_BLK_ID_MAX;
-	scatter(req->iov, blk->id, req->data_len);
+	iov_scatter(req->iov, blk->id, req->data_len);
 	return VIRTIO_BLK_S_OK;
 }
 
@@ -266,16 +215,16 @@ static uint8_t run_request(struct virtio_blk *blk, const struct vq_chain *c, uin
 	*data_written = 0;
 	if (c->readable_len < sizeof(req->header))
 		return VIRTIO_BLK_S_IOERR;
-	gather(&req->header, vq_readable(c), sizeof(req->header));
+	iov_gather(&req->header, vq_readable(c), sizeof(req->header));
 	op = find_operation(req->header.type);
 	if (!op)
 		return VIRTIO_BLK_S_UNSUPP;
 	if (op->from_device) {
 		req->data_len = c->writable_len - 1;
-		req->n = cut(req->iov, vq_writable(c), 0, req->data_len);
+		req->n = iov_cut(req->iov, vq_writable(c), 0, req->data_len);
 	} else {
 		req->data_len = c->readable_len - (uint32_t)sizeof(req->header);
-		req->n = cut(req->iov, vq_readable(c), sizeof(req->header), req->data_len);
+		req->n = iov_cut(req->iov, vq_readable(c), sizeof(req->header), req->data_len);
 	}
 	status = op->run(blk, req);
 	if (op->from_device && status == VIRTIO_BLK_S_OK)
