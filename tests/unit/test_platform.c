@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* i8042, pvpanic, exit port: what ends the machine, and what does not; names and exit statuses. */
+/* i8042, pvpanic, exit and mark port: what ends the machine, and what does not; names and exit statuses. */
 #include <criterion/criterion.h>
 
 #include <string.h>
@@ -97,4 +97,24 @@ Test(platform, ends_have_stable_names_and_statuses)
 		cr_assert_str_eq(vm_end_reason_name(cases[i].reason), cases[i].name);
 		cr_assert_eq(vm_end_exit_status(cases[i].reason, 42), cases[i].status);
 	}
+}
+
+static void on_mark(void *opaque)
+{
+	++*(unsigned *)opaque;
+}
+
+Test(platform, mark_port_tells_writes_only)
+{
+	unsigned marks = 0;
+	struct err err = {0};
+	void *dev;
+
+	cr_assert_eq(mark_port_new(on_mark, &marks, &dev, &err), 0);
+	cr_assert_eq(mark_port_io_ops.read(dev, 0, 1) & 0xff, 0xffu);
+	cr_assert_eq(marks, 0u);
+	mark_port_io_ops.write(dev, 0, 1, 0);
+	mark_port_io_ops.write(dev, 0, 1, 1);
+	cr_assert_eq(marks, 2u);
+	mark_port_io_ops.destroy(dev);
 }
