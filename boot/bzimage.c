@@ -86,8 +86,8 @@ int bzimage_parse(struct bytes file, struct bzimage *out, struct err *err)
 	setup = (sects + 1) * SECTOR;
 	claimed = (uint64_t)out->hdr.syssize * 16; /* rounded up to paragraphs */
 	if (setup >= file.len || claimed > file.len - setup + 15)
-		return err_set(err, ENOEXEC, "truncated: %zu bytes of %llu", file.len,
-			       (unsigned long long)(setup + claimed));
+		return err_set(err, ENOEXEC, "truncated: %zu bytes of %llu and %llu", file.len,
+			       (unsigned long long)setup, (unsigned long long)claimed);
 	out->kernel = (struct bytes){file.data + setup, file.len - setup};
 	if (out->hdr.payload_offset == 0 || out->hdr.payload_length == 0)
 		return 0;

@@ -14,7 +14,7 @@ cppcheck --quiet --std=c11 --language=c --enable=warning,portability --inline-su
 	$(git ls-files 'vmm/*.c' 'boot/*.c' 'devices/*.c') || rc=1
 echo "clang-tidy"
 git ls-files 'vmm/*.c' 'boot/*.c' 'devices/*.c' |
-	xargs -P2 -n4 -I{} clang-tidy --quiet {} -- -std=gnu17 -Iinclude -D_GNU_SOURCE \
+	xargs -P2 -I{} clang-tidy --quiet {} -- -std=gnu17 -Iinclude -D_GNU_SOURCE \
 		'-DMINIVM_VERSION="lint"' >build/clang-tidy.log 2>&1 || rc=1
 grep -E 'warning:|error:' build/clang-tidy.log && rc=1
 exit $rc

@@ -116,24 +116,6 @@ const char *assist_counter_name(enum assist_counter c)
 	return counter_names[c];
 }
 
-enum outcome assist_raise(struct assist_ctx *c, enum vector v)
-{
-	c->fault = (struct fault){.vector = v};
-	return OUT_FAULT;
-}
-
-enum outcome assist_raise0(struct assist_ctx *c, enum vector v)
-{
-	c->fault = (struct fault){.vector = v, .has_code = true};
-	return OUT_FAULT;
-}
-
-enum outcome assist_op_failed(struct assist_ctx *c, int error)
-{
-	c->error = error;
-	return OUT_ERROR;
-}
-
 int assist_ctx_init(struct assist_ctx *c, struct assist *a)
 {
 	const struct assist_setup *s = &a->setup;

@@ -188,9 +188,24 @@ int assist_set_event(struct assist *a, const struct fault *fault);
 int assist_set_dr6(struct assist *a, uint64_t bits);
 void assist_bump(struct assist *a, enum assist_counter c);
 
-enum outcome assist_raise(struct assist_ctx *c, enum vector v);	 /* without error code */
-enum outcome assist_raise0(struct assist_ctx *c, enum vector v); /* error code 0 */
-enum outcome assist_op_failed(struct assist_ctx *c, int error);
+/* A fault without and with an error code, of 0; an op that failed. */
+static inline enum outcome assist_raise(struct assist_ctx *c, enum vector v)
+{
+	c->fault = (struct fault){.vector = v};
+	return OUT_FAULT;
+}
+
+static inline enum outcome assist_raise0(struct assist_ctx *c, enum vector v)
+{
+	c->fault = (struct fault){.vector = v, .has_code = true};
+	return OUT_FAULT;
+}
+
+static inline enum outcome assist_op_failed(struct assist_ctx *c, int error)
+{
+	c->error = error;
+	return OUT_ERROR;
+}
 
 /* --- assist_decode.c, assist_table.c --- */
 

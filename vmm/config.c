@@ -214,10 +214,7 @@ int config_set_grace(struct vm_config *config, const char *text, const char *dir
 	return parse_number(text, 0, CONFIG_GRACE_MAX, &config->grace_seconds, err);
 }
 
-_Static_assert(CONFIG_MEMORY_MIN == 16ull << 20 && CONFIG_MEMORY_MAX == 1ull << 40 &&
-		   CONFIG_MEMORY_UNIT == 4096,
-	       "what config_set_memory() tells the user");
-
+/* The messages tell the bounds of config.h, CONFIG_MEMORY_*. */
 int config_set_memory(struct vm_config *config, const char *text, const char *dir, struct err *err)
 {
 	char quoted[CONFIG_QUOTE_MAX];

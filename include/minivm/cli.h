@@ -57,7 +57,6 @@ struct cli_option {
 	const char *arg;  /* what its value is called; NULL: it takes none */
 	enum cli_kind kind;
 	unsigned commands;   /* CLI_CMD_*: where it is allowed */
-	bool repeat;	     /* may be given more than once */
 	const char *section; /* its place in the INI file; NULL: only on the command line */
 	const char *key;
 	config_set_fn *set;
@@ -65,9 +64,10 @@ struct cli_option {
 	    struct vm_config *config); /* before the command line's first value; or NULL */
 	const char
 	    *words;	  /* values to complete, separated by spaces; NULL: file names, if arg is */
-	bool file;	  /* the value is a file name */
 	const char *help; /* one line */
 	const char *more; /* further sentences for the man page, or NULL */
+	bool repeat;	  /* may be given more than once */
+	bool file;	  /* the value is a file name */
 };
 
 const struct cli_option *cli_options(size_t *count);
