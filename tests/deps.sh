@@ -1,11 +1,12 @@
 #!/bin/sh
-# Installs the Debian packages that are missing. Usage: deps.sh build|demo|test|lint|guest...
+# Installs the Debian packages that are missing. Usage: deps.sh build|demo|bench|test|lint|guest...
 # Silent and quick when all are there. Needs root only if something must be installed.
 set -eu
 build="gcc make libc6-dev linux-libc-dev libinih-dev libjansson-dev libfdt-dev libmd-dev libzstd-dev liblzma-dev liblz4-dev zlib1g-dev"
 demo="$build musl-tools busybox-static e2fsprogs cpio"
 # For hosts without a usable /dev/kvm: the outer Linux under QEMU's emulation.
 outer="qemu-system-x86 cpio busybox-static"
+bench="$demo $outer"
 test="$demo $outer libcriterion-dev clang libclang-rt-14-dev acpica-tools"
 lint="$build libcriterion-dev clang clang-format clang-tidy cppcheck"
 guest="$build linux-source-6.1 flex bison bc libelf-dev libssl-dev xz-utils lz4 kmod cpio rsync"
@@ -16,6 +17,7 @@ for set in "$@"; do
 	build) want="$want $build" ;;
 	demo) want="$want $demo" ;;
 	outer) want="$want $outer" ;;
+	bench) want="$want $bench" ;;
 	test) want="$want $test" ;;
 	lint) want="$want $lint" ;;
 	guest) want="$want $guest" ;;

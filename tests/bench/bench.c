@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Measures minivm beside a floor and its rivals: docs/benchmarks.md.
+ *
+ *	bench --minivm PATH --floor PATH --first ELF --exits ELF --bzimage FILE --vmlinux FILE
+ *	      --root IMAGE --work DIR [--qemu PATH] [--kvmtool PATH] [--firecracker PATH]
+ *	      [--rounds N] [--json FILE] [--host TEXT] [--emulated] [--counts] [--verbose]
+ *
+ * --counts: only what does not depend on time (system calls, memory, exits), once each, and the
+ * result as test lines: a regression of these fails the tests. Exit status: 0 if everything could
+ *be measured (with --counts: and no target was missed), else 1. A static program that wants
+ * /dev/kvm and nothing else.
+ */
+#include "bench.h"
+
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <time.h>
+
+#include "tap.h"
+
+struct options {
+	struct bench bench;
+	const char *json;
+	const char *host;
+};
+
+void bench_fail(struct bench *b, const char *fmt, ...)
+{
+	va_list ap;
+
+	b->failed = true;
+	fprintf(stderr, "bench: ");
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fprintf(stderr, "\n");
+}
+
+/* --- command line --- */
+
+enum {
+	OPT_FIRST = 256,
+	OPT_EXITS,
+	OPT_BZIMAGE,
+	OPT_VMLINUX,
+	OPT_ROOT,
+	OPT_WORK,
+	OPT_ROUNDS,
+	OPT_JSON,
+	OPT_HOST,
+	OPT_EMULATED,
+	OPT_COUNTS,
+	OPT_VERBOSE,
+};
+
+/* Programs have their own number as value. */
+static const struct option long_options[] = {
+    {"minivm", required_argument, NULL, WHO_MINIVM},
+    {"floor", required_argument, NULL, WHO_FLOOR},
+    {"qemu", required_argument, NULL, WHO_QEMU},
+    {"kvmtool", required_argument, NULL, WHO_KVMTOOL},
+    {"firecracker", required_argument, NULL, WHO_FIRECRACKER},
+    {"first", required_argument, NULL, OPT_FIRST},
+    {"exits", required_argument, NULL, OPT_EXITS},
+    {"bzimage", required_argument, NULL, OPT_BZIMAGE},
+    {"vmlinux", required_argument, NULL, OPT_VMLINUX},
+    {"root", required_argument, NULL, OPT_ROOT},
+    {"work", required_argument, NULL, OPT_WORK},
+    {"rounds", required_argument, NULL, OPT_ROUNDS},
+    {"json", required_argument, NULL, OPT_JSON},
+    {"host", required_argument, NULL, OPT_HOST},
+    {"emulated", no_argument, NULL, OPT_EMULATED},
+    {"counts", no_argument, NULL, OPT_COUNTS},
+    {"verbose", no_argument, NULL, OPT_VERBOSE},
+    {NULL, 0, NULL, 0},
+};
+
+static bool take_option(struct options *o, int option)
+{
+	struct bench *b = &o->bench;
+
+	switch (option) {
+	case OPT_FIRST:
+		b->first = optarg;
+		break;
+	case OPT_EXITS:
+		b->exits = optarg;
+		break;
+	case OPT_BZIMAGE:
+		b->bzimage = optarg;
+		break;
+	case OPT_VMLINUX:
+		b->vmlinux = optarg;
+		break;
+	case OPT_ROOT:
+		b->root = optarg;
+		break;
+	case OPT_WORK:
+		b->work = optarg;
+		break;
+	case OPT_ROUNDS:
+		b->rounds = (unsigned)strtoul(optarg, NULL, 10);
+		break;
+	case OPT_JSON:
+		o->json = optarg;
+		break;
+	case OPT_HOST:
+		o->host = optarg;
+		break;
+	case OPT_EMULATED:
+		b->emulated = true;
+		break;
+	case OPT_COUNTS:
+		b->counts = true;
+		break;
+	case OPT_VERBOSE:
+		b->verbose = true;
+		break;
+	default:
+		if (option < 0 || option >= WHO_COUNT)
+			return false;
+		b->program[option] = optarg;
+	}
+	return true;
+}
+
+static bool parse(int argc, char *argv[], struct options *o)
+{
+	const struct bench *b = &o->bench;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+		if (!take_option(o, option))
+			return false;
+	}
+	return optind == argc && b->program[WHO_MINIVM] && b->program[WHO_FLOOR] && b->first &&
+	       b->exits && b->bzimage && b->vmlinux && b->root && b->work && b->rounds > 0;
+}
+
+/* --- the run --- */
+
+static void describe(const struct options *o, char *head, size_t size)
+{
+	time_t now = time(NULL);
+	struct utsname u;
+	char date[32];
+
+	strftime(date, sizeof(date), "%Y-%m-%d", gmtime(&now));
+	uname(&u);
+	snprintf(head, size, "%s, Linux %s, %s%u rounds\n", date, u.release, o->host ? o->host : "",
+		 o->bench.rounds);
+}
+
+/* Each judgement is a test; a figure without one says nothing. */
+static int report_counts(const struct bench *b, const struct results *r)
+{
+	struct tap tap = {0};
+
+	for (unsigned i = 0; i < r->count; i++) {
+		const struct row *row = &r->row[i];
+
+		for (unsigned k = 0; k < row->judgements; k++) {
+			const struct judgement *j = &row->judgement[k];
+
+			if (judgement_met(j))
+				tap_ok(&tap, "%s: %g, at most %g", row->name, j->value, j->target);
+			else
+				tap_fail(&tap, "%s: %g, at most %g", row->name, j->value,
+					 j->target);
+		}
+	}
+	if (b->failed)
+		tap_fail(&tap, "bench: something could not be measured, see above");
+	return tap_done(&tap);
+}
+
+int main(int argc, char *argv[])
+{
+	struct options o = {.bench.rounds = 10};
+	static struct results results;
+	struct bench *b = &o.bench;
+	char head[256], cache[256];
+
+	if (!parse(argc, argv, &o)) {
+		fprintf(stderr, "bench: see the head of tests/bench/bench.c for its options\n");
+		return 2;
+	}
+	/* minivm's cache of kernels is ours, and begins empty. */
+	snprintf(cache, sizeof(cache), "%s/cache", b->work);
+	mkdir(cache, 0700);
+	setenv("XDG_CACHE_HOME", cache, 1);
+	describe(&o, head, sizeof(head));
+
+	figure_syscalls(b, &results);
+	if (!b->counts)
+		figure_start(b, &results);
+	figure_memory(b, &results);
+	figure_exits(b, &results);
+	if (b->counts)
+		return report_counts(b, &results);
+	figure_round_trip(b, &results);
+
+	results_print(&results, head, b->emulated);
+	if (o.json && results_json(&results, head, b->emulated, o.json))
+		bench_fail(b, "%s: cannot be written", o.json);
+	return b->failed;
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The benchmark program: what it was told, the virtual machine monitors that it compares, and one
+ * function for each group of figures (docs/benchmarks.md).
+ */
+#ifndef BENCH_BENCH_H
+#define BENCH_BENCH_H
+
+#include <stdbool.h>
+
+#include "result.h"
+
+/* Files; all are paths, NULL where the command line has none. */
+struct bench {
+	const char *program[WHO_COUNT]; /* NULL: not on this machine, left out */
+	const char *first;		/* the 50 MB kernel whose first instructions end it */
+	const char *exits;		/* tests/guest/payloads/round_trip.c */
+	const char *bzimage;		/* a Linux guest, */
+	const char *vmlinux;		/* the same unpacked, */
+	const char *root;		/* and its root image */
+	const char *work;		/* an empty directory of our own */
+	unsigned rounds;
+	bool emulated; /* KVM below is emulated: seconds mean nothing */
+	bool counts;   /* only what does not depend on time, once */
+	bool verbose;  /* list what the memory beside the guest is */
+	bool failed;   /* something could not be measured */
+};
+
+/* A machine to start: 1 vCPU, serial console on standard output. */
+struct vm {
+	const char *kernel;
+	unsigned mib;
+	const char *disk;  /* raw image; NULL: none */
+	bool disk_ro;	   /* the guest may not write it */
+	const char *words; /* for the kernel's command line; NULL: none */
+	const char *stats; /* minivm only: file for its statistics; NULL: none */
+};
+
+#define ARGV_MAX 48
+
+struct argv {
+	const char *arg[ARGV_MAX]; /* ends with NULL */
+	unsigned n;
+	char text[4096]; /* of composed arguments */
+	unsigned used;
+};
+
+/*
+ * The command line with which `who` starts this machine, or false: it cannot, or is not there. What
+ * it needs beside it (Firecracker's configuration) is written into the work directory.
+ */
+bool vm_argv(const struct bench *b, enum who who, const struct vm *vm, struct argv *argv);
+
+/* "bench: ..." on standard error; what could not be measured makes the run fail. */
+void bench_fail(struct bench *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* --- the figures, each adds its rows --- */
+
+void figure_start(struct bench *b, struct results *r);	  /* seconds to the first KVM_RUN */
+void figure_syscalls(struct bench *b, struct results *r); /* system calls before it */
+void figure_memory(struct bench *b, struct results *r);	  /* beside the guest's */
+void figure_exits(struct bench *b, struct results *r);	  /* on the way to init, by reason */
+void figure_round_trip(struct bench *b, struct results *r);
+
+#endif
