@@ -29,9 +29,6 @@
 #include "minivm/serial.h"
 #include "minivm/virtio_mmio.h"
 
-#define LAPIC_BASE  0xfee00000u
-#define IOAPIC_BASE 0xfec00000u
-
 #define OEM_ID	     "MINIVM"
 #define OEM_TABLE_ID "MINIVM  "
 #define TABLE_ALIGN  16
@@ -260,7 +257,7 @@ static void add_button(struct aml *a, unsigned gsi)
 	aml_end(a);
 }
 
-static void add_virtio(struct aml *a, unsigned index, const struct acpi_virtio *v)
+static void add_virtio(struct aml *a, unsigned index, const struct boot_virtio *v)
 {
 	char name[5];
 
@@ -338,12 +335,12 @@ static uint64_t add_fadt(struct tables *t, uint64_t dsdt)
 static uint64_t add_madt(struct tables *t, unsigned cpus)
 {
 	const struct madt madt = {.header = make_header("APIC", MADT_REVISION),
-				  .lapic = LAPIC_BASE};
+				  .lapic = BOOT_LAPIC_GPA};
 	const struct madt_ioapic ioapic = {
 	    .type = MADT_IOAPIC,
 	    .length = sizeof(ioapic),
 	    .id = (uint8_t)cpus,
-	    .address = IOAPIC_BASE,
+	    .address = BOOT_IOAPIC_GPA,
 	};
 	size_t at = t->len;
 
@@ -389,9 +386,9 @@ static int check_request(const struct acpi_request *req, struct err *err)
 	if (req->cpus == 0 || req->cpus > CONFIG_CPUS_MAX)
 		return err_set(err, EINVAL, "ACPI: %u processors, at most %d are possible",
 			       req->cpus, CONFIG_CPUS_MAX);
-	if (req->virtio_count > ACPI_VIRTIO_MAX)
+	if (req->virtio_count > BOOT_VIRTIO_MAX)
 		return err_set(err, EINVAL, "ACPI: %u virtio devices, at most %d are possible",
-			       req->virtio_count, ACPI_VIRTIO_MAX);
+			       req->virtio_count, BOOT_VIRTIO_MAX);
 	return 0;
 }
 

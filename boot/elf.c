@@ -2,9 +2,10 @@
 /*
  * Static ELF-64 executables: vmlinux and freestanding payloads.
  *
- * Theory of operation: only the program headers count. Segments go to p_paddr, as vmlinux's per-CPU
- * segment has p_vaddr 0. The file is checked whole, against itself: segments against the file and
- * against each other. Below 1 MiB lie our own boot structures and the legacy hole, no segment may.
+ * Theory of operation: only the program headers count, and the notes that they name. Segments go to
+ * p_paddr, as vmlinux's per-CPU segment has p_vaddr 0. The file is checked whole, against itself:
+ * segments against the file and against each other. Below 1 MiB lie our own boot structures and the
+ * legacy hole, no segment may.
  *
  * Linux's e_entry is physical already; other linkers' output may hold a virtual one, which the
  * segments translate.
@@ -84,27 +85,50 @@ static int check_order(struct elf_image *elf, struct err *err)
 	return 0;
 }
 
-/* The entry must lie in bytes that come from the file. */
-static int find_entry(struct elf_image *elf, uint64_t entry, struct err *err)
+/* Is it the address of a byte that comes from the file? */
+static bool is_loaded(const struct elf_image *elf, uint64_t paddr)
 {
 	for (unsigned i = 0; i < elf->count; i++) {
 		const struct elf_segment *s = &elf->segment[i];
 
-		if (entry >= s->paddr && entry - s->paddr < s->filesz) {
-			elf->entry = entry;
-			return 0;
-		}
+		if (paddr >= s->paddr && paddr - s->paddr < s->filesz)
+			return true;
 	}
+	return false;
+}
+
+/* The physical address of e_entry, or 0. */
+static uint64_t find_entry(const struct elf_image *elf, uint64_t entry)
+{
+	if (is_loaded(elf, entry))
+		return entry;
 	for (unsigned i = 0; i < elf->count; i++) {
 		const struct elf_segment *s = &elf->segment[i];
 
-		if (entry >= s->vaddr && entry - s->vaddr < s->filesz) {
-			elf->entry = s->paddr + (entry - s->vaddr);
-			return 0;
-		}
+		if (entry >= s->vaddr && entry - s->vaddr < s->filesz)
+			return s->paddr + (entry - s->vaddr);
 	}
-	return err_set(err, ENOEXEC, "corrupt: the entry point %#llx lies in no segment",
-		       (unsigned long long)entry);
+	return 0;
+}
+
+static int find_entries(struct elf_image *elf, uint64_t entry, struct err *err)
+{
+	elf->entry = find_entry(elf, entry);
+	if (!is_loaded(elf, elf->pvh_entry))
+		elf->pvh_entry = 0;
+	if (elf->entry == 0 && elf->pvh_entry == 0)
+		return err_set(err, ENOEXEC, "corrupt: the entry point %#llx lies in no segment",
+			       (unsigned long long)entry);
+	return 0;
+}
+
+static void look_for_pvh(struct bytes file, const Elf64_Phdr *ph, struct elf_image *out)
+{
+	if (ph->p_offset > file.len || ph->p_filesz > file.len - ph->p_offset)
+		return;
+	if (out->pvh_entry == 0)
+		out->pvh_entry =
+		    pvh_find_note((struct bytes){file.data + ph->p_offset, ph->p_filesz});
 }
 
 int elf_parse(struct bytes file, struct elf_image *out, struct err *err)
@@ -125,6 +149,8 @@ int elf_parse(struct bytes file, struct elf_image *out, struct err *err)
 		Elf64_Phdr ph;
 
 		memcpy(&ph, file.data + eh.e_phoff + i * sizeof(ph), sizeof(ph));
+		if (ph.p_type == PT_NOTE)
+			look_for_pvh(file, &ph, out);
 		if (ph.p_type != PT_LOAD || ph.p_memsz == 0)
 			continue;
 		rc = add_segment(file, &ph, i, out, err);
@@ -136,5 +162,5 @@ int elf_parse(struct bytes file, struct elf_image *out, struct err *err)
 	rc = check_order(out, err);
 	if (rc)
 		return rc;
-	return find_entry(out, eh.e_entry, err);
+	return find_entries(out, eh.e_entry, err);
 }

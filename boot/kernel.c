@@ -47,6 +47,7 @@ static int use_elf(struct kernel_image *k, struct bytes file, enum boot_image ki
 	    .image = kind,
 	    .compression = compression,
 	    .entry = elf.entry,
+	    .pvh_entry = elf.pvh_entry,
 	    .kernel_end = elf.end,
 	};
 	return 0;

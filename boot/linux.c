@@ -2,9 +2,10 @@
 /*
  * boot_linux(): a kernel, its initrd and its command line into guest memory (boot.rst).
  *
- * Theory of operation: place() decides whether everything fits and where the initrd goes,
- * page-aligned at the top of low memory or of what the kernel can address. Only then guest memory
- * is written: kernel (unless the caller does that), initrd, command line, zero page.
+ * Theory of operation: choose_entry() takes the kernel's Linux or PVH entry. place() decides
+ * whether everything fits and where the initrd goes, page-aligned at the top of low memory or of
+ * what the kernel can address. Only then guest memory is written: kernel (unless the
+ * caller does that), initrd, command line, and what the entry wants: zero page or PVH start info.
  */
 #include "minivm/boot.h"
 
@@ -21,6 +22,31 @@
 static uint64_t page_up(uint64_t v)
 {
 	return (v + GUEST_PAGE_SIZE - 1) & ~(uint64_t)(GUEST_PAGE_SIZE - 1);
+}
+
+/*
+ * The Linux entry is the better one where there is a choice: it carries setup_data and spares the
+ * kernel its way from 32-bit mode. e_entry says nothing of the protocol behind it, so a kernel that
+ * is not Linux and has both is the user's to tell.
+ */
+static int choose_entry(const struct boot_request *req, bool *pvh, struct err *err)
+{
+	const struct boot_result *kernel = &req->kernel->info;
+
+	*pvh = req->entry == ENTRY_PVH || (req->entry == ENTRY_AUTO && kernel->entry == 0);
+	if (*pvh && kernel->pvh_entry == 0)
+		return err_set(err, ENOEXEC,
+			       "kernel: it has no PVH entry, which is an ELF note of type 18 and "
+			       "owner Xen; without --entry pvh it may run");
+	if (!*pvh && kernel->entry == 0)
+		return err_set(err, ENOEXEC,
+			       "kernel: its ELF entry point lies in no segment; it has a PVH entry "
+			       "(--entry pvh)");
+	if (*pvh && req->setup_data.v)
+		return err_set(err, EINVAL,
+			       "the PVH entry cannot carry a device tree; --describe acpi or "
+			       "mptable can go with it");
+	return 0;
 }
 
 static int check_cmdline(const struct kernel_image *kernel, size_t len, struct err *err)
@@ -77,7 +103,7 @@ static int place(const struct boot_request *req, gpa_t *initrd, struct err *err)
 	return 0;
 }
 
-static int write_parameters(const struct boot_request *req, gpa_t initrd, struct err *err)
+static int write_zero_page(const struct boot_request *req, gpa_t initrd, struct err *err)
 {
 	struct zero_page_request zp = {
 	    .mem = req->mem,
@@ -85,31 +111,50 @@ static int write_parameters(const struct boot_request *req, gpa_t initrd, struct
 	    .initrd = initrd,
 	    .initrd_len = req->initrd.len,
 	    .rsdp = req->rsdp,
+	    .setup_data = req->setup_data,
 	};
 	struct boot_params bp;
 
 	zero_page_fill(&bp, &zp);
+	if (guest_mem_write(req->mem, GPA(BOOT_ZERO_PAGE_GPA), &bp, sizeof(bp)))
+		return err_set(err, ENOMEM, "memory: none for the zero page");
+	return 0;
+}
+
+static int write_parameters(const struct boot_request *req, bool pvh, gpa_t initrd, struct err *err)
+{
+	const struct pvh_request info = {
+	    .mem = req->mem,
+	    .initrd = initrd,
+	    .initrd_len = req->initrd.len,
+	    .rsdp = req->rsdp,
+	};
+
 	if (guest_mem_write(req->mem, initrd, req->initrd.data, req->initrd.len) ||
 	    guest_mem_write(req->mem, GPA(BOOT_CMDLINE_GPA), req->cmdline,
-			    strlen(req->cmdline) + 1) ||
-	    guest_mem_write(req->mem, GPA(BOOT_ZERO_PAGE_GPA), &bp, sizeof(bp)))
-		return err_set(err, ENOMEM, "memory: none for the boot parameters");
-	return 0;
+			    strlen(req->cmdline) + 1))
+		return err_set(err, ENOMEM, "memory: none for initrd and command line");
+	return pvh ? pvh_write_info(&info, err) : write_zero_page(req, initrd, err);
 }
 
 int boot_linux(const struct boot_request *req, struct boot_result *res, struct err *err)
 {
 	gpa_t initrd = GPA(0);
+	bool pvh;
 	int rc;
 
-	rc = check_cmdline(req->kernel, strlen(req->cmdline), err);
+	rc = choose_entry(req, &pvh, err);
+	if (!rc)
+		rc = check_cmdline(req->kernel, strlen(req->cmdline), err);
 	if (!rc)
 		rc = place(req, &initrd, err);
 	if (!rc && !req->kernel_in_place)
 		rc = kernel_image_load(req->kernel, req->mem, err);
 	if (!rc)
-		rc = write_parameters(req, initrd, err);
-	if (!rc)
-		*res = req->kernel->info;
-	return rc;
+		rc = write_parameters(req, pvh, initrd, err);
+	if (rc)
+		return rc;
+	*res = req->kernel->info;
+	res->pvh = pvh;
+	return 0;
 }

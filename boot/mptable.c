@@ -24,9 +24,7 @@
 
 #define MP_FLOATING_COPY_GPA 0x10
 
-#define LAPIC_BASE     0xfee00000u
 #define LAPIC_VERSION  0x14 /* integrated */
-#define IOAPIC_BASE    0xfec00000u
 #define IOAPIC_VERSION 0x11
 
 #define IRQ_CASCADE 2
@@ -203,7 +201,7 @@ static void build(struct mp_table *t, unsigned cpus)
 	    .id = cpus,
 	    .version = IOAPIC_VERSION,
 	    .flags = MP_APIC_USABLE,
-	    .base = IOAPIC_BASE,
+	    .base = BOOT_IOAPIC_GPA,
 	};
 
 	add_processors(t, cpus);
@@ -215,7 +213,7 @@ static void build(struct mp_table *t, unsigned cpus)
 	memcpy(t->header.oem, "MINIVM  ", 8);
 	memcpy(t->header.product, "MINIVM      ", 12);
 	t->header.spec = MP_SPEC_1_4;
-	t->header.lapic = LAPIC_BASE;
+	t->header.lapic = BOOT_LAPIC_GPA;
 	t->header.length = sizeof(t->header) + t->used;
 	t->header.checksum = checksum(&t->header, t->header.length);
 

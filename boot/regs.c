@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The boot processor's state at the 64-bit entry point (boot.rst "64-bit Boot Protocol"): long mode
- * with paging on, flat segments, interrupts off, RSI = zero page.
+ * The boot processor's state at the entry point, by either protocol:
+ *	Linux's (boot.rst "64-bit Boot Protocol"): long mode with paging on, flat segments,
+ *	interrupts off, RSI = zero page
+ *	PVH (Xen docs/misc/pvh.pandoc): protected mode, flat 32-bit segments, no paging, CR0 = PE
+ *	and nothing else that can be written, CR4 = 0, interrupts off, a busy 32-bit TSS of base 0
+ *	and limit 0x67, EBX = start info
  *
- * The protocol wants identity mappings of the kernel's range, zero page and command line; 512 large
+ * Linux's wants identity mappings of the kernel's range, zero page and command line; 512 large
  * pages, one PML4, PDPT and page directory, cover them (BOOT_MAPPED_END). The GDT has __BOOT_CS at
  * 0x10 and __BOOT_DS at 0x18 as the protocol says; the TSS behind them is there because VMX insists
  * on a busy one in TR (Intel SDM vol. 3 §26.3.1.2). Descriptor formats: Intel SDM vol. 3 §3.4.5.
@@ -72,6 +76,24 @@ static const struct kvm_segment task_segment = {
     .present = 1,
 };
 
+static const struct kvm_segment pvh_code_segment = {
+    .limit = 0xffffffff,
+    .selector = BOOT_CS,
+    .type = 0xb, /* execute, read, accessed */
+    .present = 1,
+    .db = 1,
+    .s = 1,
+    .g = 1,
+};
+
+static const struct kvm_segment pvh_task_segment = {
+    .base = 0,
+    .limit = TSS_LIMIT,
+    .selector = BOOT_TR,
+    .type = 0xb, /* 32-bit TSS, busy */
+    .present = 1,
+};
+
 /* The 8 bytes of a descriptor; a system descriptor's upper half is zero with a base below 4 GiB. */
 static uint64_t descriptor(const struct kvm_segment *s)
 {
@@ -84,36 +106,62 @@ static uint64_t descriptor(const struct kvm_segment *s)
 	       (limit >> 16 & 0xf) << 48 | (s->base >> 24 & 0xff) << 56;
 }
 
-static int write_tables(const struct guest_mem *mem)
+/* What the segment registers hold, and the descriptors that say the same. */
+struct segments {
+	const struct kvm_segment *code, *data, *task;
+};
+
+static const struct segments long_mode = {&code_segment, &data_segment, &task_segment};
+static const struct segments pvh_mode = {&pvh_code_segment, &data_segment, &pvh_task_segment};
+
+static int write_gdt(const struct guest_mem *mem, const struct segments *s)
 {
-	static const uint8_t zeroes[TSS_LIMIT + 1];
 	uint64_t gdt[GDT_ENTRIES] = {
-	    [BOOT_CS / 8] = descriptor(&code_segment),
-	    [BOOT_DS / 8] = descriptor(&data_segment),
-	    [BOOT_TR / 8] = descriptor(&task_segment),
+	    [BOOT_CS / 8] = descriptor(s->code),
+	    [BOOT_DS / 8] = descriptor(s->data),
+	    [BOOT_TR / 8] = descriptor(s->task),
 	};
+
+	return guest_mem_write(mem, GPA(BOOT_GDT_GPA), gdt, sizeof(gdt));
+}
+
+static int write_page_tables(const struct guest_mem *mem)
+{
 	uint64_t table[3][TABLE_ENTRIES] = {0};
 
 	table[0][0] = (BOOT_PML4_GPA + sizeof(table[0])) | PTE_PRESENT | PTE_WRITE;
 	table[1][0] = (BOOT_PML4_GPA + 2 * sizeof(table[0])) | PTE_PRESENT | PTE_WRITE;
 	for (uint64_t i = 0; i < TABLE_ENTRIES; i++)
 		table[2][i] = i * LARGE_PAGE | PTE_PRESENT | PTE_WRITE | PTE_LARGE;
-	if (guest_mem_write(mem, GPA(BOOT_GDT_GPA), gdt, sizeof(gdt)) ||
-	    guest_mem_write(mem, GPA(BOOT_TSS_GPA), zeroes, sizeof(zeroes)) ||
-	    guest_mem_write(mem, GPA(BOOT_PML4_GPA), table, sizeof(table)))
-		return -EFAULT;
-	return 0;
+	return guest_mem_write(mem, GPA(BOOT_PML4_GPA), table, sizeof(table));
 }
 
-static void set_sregs(struct kvm_sregs *sregs)
+static int write_tables(const struct guest_mem *mem)
 {
-	sregs->cs = code_segment;
-	sregs->ds = sregs->es = sregs->fs = sregs->gs = sregs->ss = data_segment;
-	sregs->tr = task_segment;
+	static const uint8_t zeroes[TSS_LIMIT + 1];
+	int rc = write_gdt(mem, &long_mode);
+
+	if (!rc)
+		rc = guest_mem_write(mem, GPA(BOOT_TSS_GPA), zeroes, sizeof(zeroes));
+	if (!rc)
+		rc = write_page_tables(mem);
+	return rc;
+}
+
+static void set_segments(struct kvm_sregs *sregs, const struct segments *s)
+{
+	sregs->cs = *s->code;
+	sregs->ds = sregs->es = sregs->fs = sregs->gs = sregs->ss = *s->data;
+	sregs->tr = *s->task;
 	sregs->gdt.base = BOOT_GDT_GPA;
 	sregs->gdt.limit = GDT_ENTRIES * 8 - 1;
 	sregs->idt.base = BOOT_IDT_GPA;
 	sregs->idt.limit = 0; /* no vector fits */
+}
+
+static void set_sregs(struct kvm_sregs *sregs)
+{
+	set_segments(sregs, &long_mode);
 	sregs->cr0 &= ~(uint64_t)(CR0_NW | CR0_CD);
 	sregs->cr0 |= CR0_PE | CR0_ET | CR0_NE | CR0_PG;
 	sregs->cr3 = BOOT_PML4_GPA;
@@ -133,5 +181,19 @@ int boot_regs_long_mode(const struct guest_mem *mem, uint64_t entry, struct kvm_
 	regs->rsp = BOOT_STACK_GPA;
 	regs->rbp = BOOT_STACK_GPA;
 	regs->rflags = RFLAGS_FIXED;
+	return 0;
+}
+
+int boot_regs_pvh(const struct guest_mem *mem, uint64_t entry, struct kvm_regs *regs,
+		  struct kvm_sregs *sregs, struct err *err)
+{
+	if (write_gdt(mem, &pvh_mode))
+		return err_set(err, EFAULT, "no guest memory for the GDT");
+	set_segments(sregs, &pvh_mode);
+	sregs->cr0 = CR0_PE | CR0_ET; /* ET cannot be 0 */
+	sregs->cr3 = 0;
+	sregs->cr4 = 0;
+	sregs->efer = 0;
+	*regs = (struct kvm_regs){.rip = entry, .rbx = BOOT_PVH_INFO_GPA, .rflags = RFLAGS_FIXED};
 	return 0;
 }

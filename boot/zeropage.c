@@ -19,6 +19,7 @@
 #define LOADER_UNDEFINED 0xff
 
 static_assert(sizeof(struct boot_params) == 4096, "the zero page is one page");
+static_assert(BOOT_MAP_MAX <= E820_MAX_ENTRIES_ZEROPAGE, "the map fits into the zero page");
 
 static void fill_header(struct boot_params *bp, const struct kernel_image *kernel)
 {
@@ -37,38 +38,39 @@ static void fill_header(struct boot_params *bp, const struct kernel_image *kerne
 	}
 	bp->hdr.type_of_loader = LOADER_UNDEFINED;
 	bp->hdr.loadflags |= LOADED_HIGH;
-	bp->hdr.setup_data = 0; /* a list in guest memory; we make none */
 }
 
-static void add_e820(struct boot_params *bp, uint64_t start, uint64_t end, uint32_t type)
+static struct boot_e820_entry range(uint64_t start, uint64_t end, uint32_t type)
 {
-	assert(bp->e820_entries < E820_MAX_ENTRIES_ZEROPAGE && start < end);
-	bp->e820_table[bp->e820_entries++] =
-	    (struct boot_e820_entry){.addr = start, .size = end - start, .type = type};
+	assert(start < end);
+	return (struct boot_e820_entry){.addr = start, .size = end - start, .type = type};
 }
 
 /*
- * EBDA, VGA and BIOS areas are one reserved range: MP and ACPI tables lie there, and Linux maps
- * reserved memory without asking.
+ * EBDA, VGA and BIOS areas are one reserved range: MP and ACPI tables and the device tree lie
+ * there, and Linux maps reserved memory without asking.
  */
-static void fill_e820(struct boot_params *bp, const struct guest_mem *mem)
+unsigned boot_memory_map(const struct guest_mem *mem, struct boot_e820_entry map[BOOT_MAP_MAX])
 {
-	add_e820(bp, 0, BOOT_EBDA_GPA, E820_RAM);
-	add_e820(bp, BOOT_EBDA_GPA, BOOT_LOW_END, E820_RESERVED);
+	unsigned n = 0;
+
+	map[n++] = range(0, BOOT_EBDA_GPA, E820_RAM);
+	map[n++] = range(BOOT_EBDA_GPA, BOOT_LOW_END, E820_RESERVED);
 	for (unsigned i = 0; i < mem->count; i++) {
 		const struct guest_region *r = &mem->region[i];
 		uint64_t start = r->gpa.v > BOOT_LOW_END ? r->gpa.v : BOOT_LOW_END;
 
 		if (r->gpa.v + r->len > start)
-			add_e820(bp, start, r->gpa.v + r->len, E820_RAM);
+			map[n++] = range(start, r->gpa.v + r->len, E820_RAM);
 	}
+	return n;
 }
 
 void zero_page_fill(struct boot_params *bp, const struct zero_page_request *req)
 {
 	memset(bp, 0, sizeof(*bp));
 	fill_header(bp, req->kernel);
-	fill_e820(bp, req->mem);
+	bp->e820_entries = (uint8_t)boot_memory_map(req->mem, bp->e820_table);
 	bp->hdr.cmd_line_ptr = BOOT_CMDLINE_GPA;
 	/* Length and address are 64 bits, in two halves (boot protocol 2.12). */
 	bp->hdr.ramdisk_image = req->initrd_len ? (uint32_t)req->initrd.v : 0;
@@ -76,4 +78,5 @@ void zero_page_fill(struct boot_params *bp, const struct zero_page_request *req)
 	bp->ext_ramdisk_image = req->initrd_len ? (uint32_t)(req->initrd.v >> 32) : 0;
 	bp->ext_ramdisk_size = (uint32_t)(req->initrd_len >> 32);
 	bp->acpi_rsdp_addr = req->rsdp.v;
+	bp->hdr.setup_data = req->setup_data.v; /* whatever the file had there */
 }

@@ -9,6 +9,7 @@
 
 #include "machine_priv.h"
 #include "minivm/acpi.h"
+#include "minivm/fdt.h"
 #include "minivm/file.h"
 #include "minivm/platform.h"
 
@@ -45,24 +46,35 @@ int board_describe(const struct machine *m, struct cmdline *c, struct err *err)
 	return ret;
 }
 
+static void list_virtio(const struct machine *m, struct boot_virtio list[BOOT_VIRTIO_MAX])
+{
+	for (unsigned i = 0; i < m->slot_count; i++)
+		list[i] = (struct boot_virtio){(uint32_t)m->slot[i].base, m->slot[i].gsi};
+}
+
 static int write_acpi(const struct machine *m, gpa_t *rsdp, struct err *err)
 {
 	struct acpi_request req = {
 	    .cpus = m->config->cpus, .button_gsi = m->button.gsi, .virtio_count = m->slot_count};
-	unsigned i;
 
-	for (i = 0; i < m->slot_count; i++) {
-		req.virtio[i].base = (uint32_t)m->slot[i].base;
-		req.virtio[i].gsi = m->slot[i].gsi;
-	}
+	list_virtio(m, req.virtio);
 	return acpi_write(&m->mem, &req, rsdp, err);
 }
 
-int board_write_tables(const struct machine *m, gpa_t *rsdp, struct err *err)
+static int write_fdt(const struct machine *m, gpa_t *setup_data, struct err *err)
 {
-	*rsdp = GPA(0);
+	struct fdt_request req = {.cpus = m->config->cpus, .virtio_count = m->slot_count};
+
+	list_virtio(m, req.virtio);
+	return fdt_write(&m->mem, &req, setup_data, err);
+}
+
+int board_write_tables(const struct machine *m, struct boot_request *boot, struct err *err)
+{
 	if (m->describe == DESCRIBE_ACPI)
-		return write_acpi(m, rsdp, err);
+		return write_acpi(m, &boot->rsdp, err);
+	if (m->describe == DESCRIBE_FDT)
+		return write_fdt(m, &boot->setup_data, err);
 	return mptable_write(&m->mem, m->config->cpus, err);
 }
 

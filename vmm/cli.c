@@ -28,6 +28,20 @@ static const struct cli_option option_table[] = {
 	    "unpacks itself in the guest.",
     },
     {
+	.name = "entry",
+	.arg = "auto|linux|pvh",
+	.commands = CLI_CMD_RUN,
+	.section = "boot",
+	.key = "entry",
+	.set = config_set_entry,
+	.words = "auto linux pvh",
+	.help = "how the kernel is entered (default auto)",
+	.more =
+	    "linux: by Linux's 64-bit boot protocol. pvh: by the PVH entry of an ELF, or of the "
+	    "vmlinux inside a bzImage. auto: linux, but pvh for an ELF that has nothing else. See "
+	    "KERNEL ENTRY.",
+    },
+    {
 	.name = "initrd",
 	.arg = "FILE",
 	.commands = CLI_CMD_RUN,
@@ -141,15 +155,17 @@ static const struct cli_option option_table[] = {
     },
     {
 	.name = "describe",
-	.arg = "auto|acpi|mptable",
+	.arg = "auto|acpi|mptable|fdt",
 	.commands = CLI_CMD_RUN,
 	.section = "machine",
 	.key = "describe",
 	.set = config_set_describe,
-	.words = "auto acpi mptable",
+	.words = "auto acpi mptable fdt",
 	.help = "how the machine is described (default auto)",
-	.more = "auto: acpi, but mptable where KVM emulates, because ACPI takes time there. "
-		"mptable: an MP table and virtio_mmio.device= words. See MACHINE DESCRIPTION.",
+	.more =
+	    "auto: acpi, but mptable where KVM emulates, because ACPI takes time there. "
+	    "mptable: an MP table and virtio_mmio.device= words. fdt: a device tree. See MACHINE "
+	    "DESCRIPTION.",
     },
     {
 	.name = "grace",

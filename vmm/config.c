@@ -24,6 +24,7 @@ void config_init(struct vm_config *config)
 	    .console = CONSOLE_SERIAL,
 	    .assist = ASSIST_AUTO,
 	    .describe = DESCRIBE_AUTO,
+	    .entry = ENTRY_AUTO,
 	    .log_level = LOG_LEVEL_WARN,
 	    .grace_seconds = CONFIG_GRACE_DEFAULT,
 	};
@@ -285,14 +286,29 @@ int config_set_assist(struct vm_config *config, const char *text, const char *di
 int config_set_describe(struct vm_config *config, const char *text, const char *dir,
 			struct err *err)
 {
-	static const struct word modes[] = {
-	    {"auto", DESCRIBE_AUTO}, {"acpi", DESCRIBE_ACPI}, {"mptable", DESCRIBE_MPTABLE}};
-	int mode = parse_word(text, modes, 3, "auto, acpi, mptable", err);
+	static const struct word modes[] = {{"auto", DESCRIBE_AUTO},
+					    {"acpi", DESCRIBE_ACPI},
+					    {"mptable", DESCRIBE_MPTABLE},
+					    {"fdt", DESCRIBE_FDT}};
+	int mode = parse_word(text, modes, 4, "auto, acpi, mptable, fdt", err);
 
 	(void)dir;
 	if (mode < 0)
 		return mode;
 	config->describe = (enum describe_mode)mode;
+	return 0;
+}
+
+int config_set_entry(struct vm_config *config, const char *text, const char *dir, struct err *err)
+{
+	static const struct word modes[] = {
+	    {"auto", ENTRY_AUTO}, {"linux", ENTRY_LINUX}, {"pvh", ENTRY_PVH}};
+	int mode = parse_word(text, modes, 3, "auto, linux, pvh", err);
+
+	(void)dir;
+	if (mode < 0)
+		return mode;
+	config->entry = (enum entry_mode)mode;
 	return 0;
 }
 

@@ -22,7 +22,7 @@
  */
 #define BOARD_CMDLINE	      "console=ttyS0 panic=-1 pci=off minivm.dsr"
 #define BOARD_CMDLINE_ACPI    "reboot=a,panic_warm"
-#define BOARD_CMDLINE_MPTABLE "reboot=k,panic_warm acpi=off"
+#define BOARD_CMDLINE_NO_ACPI "reboot=k,panic_warm acpi=off"
 
 /* Where the root file system is, when nobody said: the first disk, unless there is an initrd. */
 static int add_root(const struct machine *m, struct cmdline *c, struct err *err)
@@ -65,7 +65,7 @@ static int build_cmdline(struct machine *m, struct err *err)
 	if (!ret)
 		ret = cmdline_add(c, err, BOARD_CMDLINE " %s",
 				  m->describe == DESCRIBE_ACPI ? BOARD_CMDLINE_ACPI
-							       : BOARD_CMDLINE_MPTABLE);
+							       : BOARD_CMDLINE_NO_ACPI);
 	if (!ret && m->emulating)
 		ret = add_assist_words(m, c, err);
 	if (!ret)
@@ -107,13 +107,14 @@ int machine_load_kernel(struct machine *m, const struct machine_images *images, 
 	    .kernel = kernel_file_image(&images->kernel),
 	    .kernel_in_place = true,
 	    .initrd = images->initrd,
+	    .entry = m->config->entry,
 	};
 	int ret = build_cmdline(m, err);
 
 	if (ret)
 		return err_context(err, "command line");
 	req.cmdline = m->cmdline.text;
-	ret = board_write_tables(m, &req.rsdp, err);
+	ret = board_write_tables(m, &req, err);
 	if (ret)
 		return ret;
 	/* It checks that all fits; only then the kernel is worth loading. */

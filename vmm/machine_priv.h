@@ -118,8 +118,8 @@ void board_stop(struct machine *m);
 void board_depopulate(struct machine *m);
 /* DESCRIBE_MPTABLE: the command-line words that describe the virtio devices. */
 int board_describe(const struct machine *m, struct cmdline *c, struct err *err);
-/* Writes the MP table, or the ACPI tables: then their root pointer is in *rsdp, else 0. */
-int board_write_tables(const struct machine *m, gpa_t *rsdp, struct err *err);
+/* Writes MP table, ACPI tables or device tree, and into `boot` what the kernel is told of them. */
+int board_write_tables(const struct machine *m, struct boot_request *boot, struct err *err);
 
 /* --- board_slot.c --- */
 

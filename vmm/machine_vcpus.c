@@ -90,7 +90,8 @@ static int vcpu_set_boot_regs(struct machine *m, int fd, struct err *err)
 
 	if (ret)
 		return err_sys(err, -ret, "reading the registers");
-	ret = boot_regs_long_mode(&m->mem, m->boot.entry, &regs, &sregs, err);
+	ret = m->boot.pvh ? boot_regs_pvh(&m->mem, m->boot.pvh_entry, &regs, &sregs, err)
+			  : boot_regs_long_mode(&m->mem, m->boot.entry, &regs, &sregs, err);
 	if (ret)
 		return ret;
 	ret = kvm_vcpu_set_sregs(fd, &sregs);

@@ -134,6 +134,7 @@ static json_t *kernel_of(struct builder *b, const struct machine *m)
 
 	put(b, object, "image", json_string(image[m->boot.image]));
 	put(b, object, "compression", json_string(m->boot.compression));
+	put(b, object, "entry", json_string(m->boot.pvh ? "pvh" : "linux"));
 	return object;
 }
 

@@ -12,10 +12,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "minivm/boot.h"
 #include "minivm/bus.h"
 #include "minivm/end.h"
 #include "minivm/err.h"
-#include "minivm/irq.h"
 #include "minivm/memory.h"
 
 /* --- tables --- */
@@ -24,18 +24,11 @@
 #define ACPI_TABLES_GPA 0xe0000
 #define ACPI_TABLES_MAX 0x4000
 
-#define ACPI_VIRTIO_MAX IRQ_PINS
-
-struct acpi_virtio {
-	uint32_t base; /* of the virtio-mmio registers */
-	unsigned gsi;
-};
-
 struct acpi_request {
 	unsigned cpus; /* 1 to CONFIG_CPUS_MAX; their APIC ids are 0, 1, ... */
 	unsigned button_gsi;
 	unsigned virtio_count;
-	struct acpi_virtio virtio[ACPI_VIRTIO_MAX]; /* in the order in which Linux will name them */
+	struct boot_virtio virtio[BOOT_VIRTIO_MAX]; /* in the order in which Linux will name them */
 };
 
 /*

@@ -3,7 +3,8 @@
  * Direct kernel boot: pure functions over image bytes and guest memory. No KVM calls (the KVM
  * register structures are used as plain data), no globals, no file access.
  *
- * References: Linux x86 boot protocol (Documentation/x86/boot.rst), ELF-64, Intel MP 1.4.
+ * References: Linux x86 boot protocol (Documentation/x86/boot.rst), ELF-64, Intel MP 1.4, the
+ * x86/HVM direct boot ABI (Xen docs/misc/pvh.pandoc: "PVH").
  */
 #ifndef MINIVM_BOOT_H
 #define MINIVM_BOOT_H
@@ -14,13 +15,16 @@
 
 #include <linux/kvm.h>
 
+#include "minivm/config.h"
 #include "minivm/err.h"
+#include "minivm/irq.h"
 #include "minivm/memory.h"
 
 /* Fixed places in guest memory, below 1 MiB (house.md "Guest memory map"). */
 #define BOOT_GDT_GPA	   0x500
 #define BOOT_IDT_GPA	   0x540
 #define BOOT_TSS_GPA	   0x580
+#define BOOT_PVH_INFO_GPA  0x6000 /* a page: start info, module list, memory map */
 #define BOOT_ZERO_PAGE_GPA 0x7000
 #define BOOT_STACK_GPA	   0x8ff0
 #define BOOT_PML4_GPA	   0x9000
@@ -29,6 +33,10 @@
 #define BOOT_MPTABLE_GPA   0x9fc00
 #define BOOT_EBDA_GPA	   0x9fc00  /* end of conventional memory */
 #define BOOT_LOW_END	   0x100000 /* kernel images load at 1 MiB or above */
+
+/* Where KVM has them. */
+#define BOOT_IOAPIC_GPA 0xfec00000u
+#define BOOT_LAPIC_GPA	0xfee00000u
 
 /* boot_regs_long_mode() maps [0, this) identically; kernels must end below it. */
 #define BOOT_MAPPED_END (1ull << 30)
@@ -51,7 +59,9 @@ struct boot_request {
 	bool kernel_in_place; /* loading its segments is the caller's, before or after */
 	struct bytes initrd;  /* len 0: none */
 	const char *cmdline;  /* the final command line */
-	gpa_t rsdp;	      /* ACPI root pointer for the zero page; 0: none */
+	gpa_t rsdp;	      /* ACPI root pointer; 0: none */
+	gpa_t setup_data;     /* boot.rst "setup_data": what fdt_write() made; 0: none */
+	enum entry_mode entry;
 };
 
 enum boot_image {
@@ -63,20 +73,33 @@ enum boot_image {
 struct boot_result {
 	enum boot_image image;
 	const char *compression; /* "gzip", ... of the payload; "none" for ELF, "unknown" for RAW */
-	uint64_t entry;		 /* 64-bit entry point, physical */
+	uint64_t entry;		 /* 64-bit entry point, physical; 0: none */
+	uint64_t pvh_entry;	 /* 32-bit PVH entry point; 0: none. Never both 0. */
 	uint64_t kernel_end;	 /* first byte behind the kernel (bss included) */
+	bool pvh;		 /* by boot_linux(): enter at pvh_entry, with boot_regs_pvh() */
 };
 
 /*
- * Loads kernel, initrd, command line and zero page. Nothing is kept of the request. Errors name the
- * part at fault ("kernel: it ends ...", "initrd: ...") and, with too little memory, how much is
- * needed: -ENOEXEC (image), -ENOMEM (guest memory), -E2BIG (command line, initrd).
+ * Loads kernel, initrd and command line, and writes the zero page, or, where the kernel will be
+ * entered by PVH, the start info. Nothing is kept of the request. Errors name the part at fault
+ * ("kernel: it ends ...", "initrd: ...") and, with too little memory, how much is needed: -ENOEXEC
+ * (image; it has no such entry), -ENOMEM (guest memory), -E2BIG (command line, initrd), -EINVAL
+ * (PVH with setup_data, which it cannot carry).
  *
  * Memory: kernel end + initrd must fit below the MMIO hole, and BOOT_LINUX_SLACK on top of that
  * when the image came from a bzImage or is an ELF that ends at 16 MiB or above, as every vmlinux
  * linked at the usual 16 MiB does. A small freestanding ELF thus runs in 16 MiB.
  */
 int boot_linux(const struct boot_request *req, struct boot_result *res, struct err *err);
+
+/* --- what the descriptions of the machine (ACPI, device tree) are made from --- */
+
+#define BOOT_VIRTIO_MAX IRQ_PINS
+
+struct boot_virtio {
+	uint32_t base; /* of the virtio-mmio registers */
+	unsigned gsi;
+};
 
 /* --- boot/mptable.c: Intel MultiProcessor Specification 1.4 --- */
 
@@ -119,6 +142,13 @@ void cpuid_prepare(struct kvm_cpuid2 *cpuid, const struct cpuid_request *req);
  */
 int boot_regs_long_mode(const struct guest_mem *mem, uint64_t entry, struct kvm_regs *regs,
 			struct kvm_sregs *sregs, struct err *err);
+
+/*
+ * PVH entry: flat 32-bit protected mode without paging, EBX = BOOT_PVH_INFO_GPA. `sregs` as above;
+ * the GDT is written too, though the ABI promises none. -EFAULT without low memory.
+ */
+int boot_regs_pvh(const struct guest_mem *mem, uint64_t entry, struct kvm_regs *regs,
+		  struct kvm_sregs *sregs, struct err *err);
 
 /* --- boot/cmdline.c --- */
 

@@ -45,6 +45,14 @@ enum describe_mode {
 	DESCRIBE_AUTO, /* ACPI; on hosts that emulate, where it costs time, the MP table */
 	DESCRIBE_ACPI,
 	DESCRIBE_MPTABLE, /* and virtio_mmio.device= words on the command line */
+	DESCRIBE_FDT,	  /* a flattened device tree */
+};
+
+/* How the kernel is entered. */
+enum entry_mode {
+	ENTRY_AUTO, /* LINUX; PVH where that is all an ELF has */
+	ENTRY_LINUX,
+	ENTRY_PVH,
 };
 
 struct disk_config {
@@ -72,6 +80,7 @@ struct vm_config {
 	char *console_file; /* with CONSOLE_FILE */
 	enum assist_mode assist;
 	enum describe_mode describe;
+	enum entry_mode entry;
 	char *stats;	/* path, "-" for standard output, or NULL */
 	char *timeline; /* the same */
 	enum log_level log_level;
@@ -126,6 +135,7 @@ config_set_fn config_set_disk; /* PATH[,word]... */
 config_set_fn config_set_console;
 config_set_fn config_set_assist;
 config_set_fn config_set_describe;
+config_set_fn config_set_entry;
 config_set_fn config_set_stats;
 config_set_fn config_set_timeline;
 config_set_fn config_set_log_level;

@@ -3,7 +3,8 @@
  * Kernel images: the pieces that boot_linux() is made of, each a pure function over the bytes of a
  * file. Nothing in a file is trusted; every parser keeps pointers into the caller's bytes only.
  *
- * References: Linux x86 boot protocol (Documentation/x86/boot.rst), ELF-64 object file format.
+ * References: Linux x86 boot protocol (Documentation/x86/boot.rst), ELF-64 object file format, PVH
+ * (see minivm/boot.h).
  */
 #ifndef MINIVM_IMAGE_H
 #define MINIVM_IMAGE_H
@@ -68,7 +69,8 @@ struct elf_segment {
 struct elf_image {
 	unsigned count;
 	struct elf_segment segment[ELF_SEGMENTS_MAX]; /* PT_LOAD with memsz > 0, sorted by paddr */
-	uint64_t entry;				      /* physical */
+	uint64_t entry;				      /* physical; 0: none */
+	uint64_t pvh_entry;			      /* 0: none */
 	uint64_t end;				      /* first byte behind the last segment */
 };
 
@@ -77,7 +79,9 @@ bool elf_probe(struct bytes file);
 /*
  * Checks a static x86-64 executable: segments inside the file, apart from each other, at 1 MiB or
  * above; the entry point inside one of them. An e_entry that is no physical address of a segment
- * but a virtual one is translated. Bytes behind the segments are ignored. -ENOEXEC.
+ * but a virtual one is translated; with a PVH entry it may also be neither. A PVH note that names
+ * no byte of a segment, or cannot be read, counts as none. Bytes behind the segments are ignored.
+ * -ENOEXEC.
  */
 int elf_parse(struct bytes file, struct elf_image *out, struct err *err);
 
@@ -121,7 +125,29 @@ void kernel_image_free(struct kernel_image *k);
 /* Copies the segments. -ENOMEM when one lies outside of guest RAM. */
 int kernel_image_load(const struct kernel_image *k, const struct guest_mem *mem, struct err *err);
 
+/* --- boot/pvh.c --- */
+
+/*
+ * The address in the first note of type XEN_ELFNOTE_PHYS32_ENTRY; 0: there is none. `notes` is what
+ * a PT_NOTE segment holds.
+ */
+uint64_t pvh_find_note(struct bytes notes);
+
+struct pvh_request {
+	const struct guest_mem *mem;
+	gpa_t initrd;
+	uint64_t initrd_len; /* 0: none */
+	gpa_t rsdp;	     /* 0: none */
+};
+
+/* Writes the start info, version 1, at BOOT_PVH_INFO_GPA. -ENOMEM without memory there. */
+int pvh_write_info(const struct pvh_request *req, struct err *err);
+
 /* --- boot/zeropage.c --- */
+
+/* The memory map as both protocols want it. Returns how many entries there are. */
+#define BOOT_MAP_MAX (GUEST_REGIONS_MAX + 2)
+unsigned boot_memory_map(const struct guest_mem *mem, struct boot_e820_entry map[BOOT_MAP_MAX]);
 
 struct zero_page_request {
 	const struct guest_mem *mem;
@@ -129,9 +155,10 @@ struct zero_page_request {
 	gpa_t initrd;
 	uint64_t initrd_len; /* 0: none */
 	gpa_t rsdp;
+	gpa_t setup_data; /* first of the list; 0: none */
 };
 
-/* Fills `bp`: setup header, e820 map, and where command line, initrd and RSDP are. */
+/* Fills `bp`: setup header, e820 map, and where command line, initrd, RSDP and setup_data are. */
 void zero_page_fill(struct boot_params *bp, const struct zero_page_request *req);
 
 #endif

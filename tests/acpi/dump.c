@@ -71,8 +71,8 @@ int main(int argc, char **argv)
 	}
 	req.cpus = (unsigned)atoi(argv[2]);
 	req.virtio_count = (unsigned)atoi(argv[3]);
-	for (unsigned i = 0; i < req.virtio_count && i < ACPI_VIRTIO_MAX; i++)
-		req.virtio[i] = (struct acpi_virtio){.base = 0xc0001000 + i * 0x1000, .gsi = i};
+	for (unsigned i = 0; i < req.virtio_count && i < BOOT_VIRTIO_MAX; i++)
+		req.virtio[i] = (struct boot_virtio){.base = 0xc0001000 + i * 0x1000, .gsi = i};
 	if (acpi_write(&mem, &req, &rsdp, &err)) {
 		fprintf(stderr, "acpi-dump: %s\n", err.text);
 		return 1;

@@ -177,13 +177,13 @@ static void fuzz_tables(struct input *in)
 	int rc;
 
 	req.virtio_count = next(in, 1);
-	for (unsigned i = 0; i < ACPI_VIRTIO_MAX; i++)
-		req.virtio[i] = (struct acpi_virtio){next(in, 4), next(in, 4)};
+	for (unsigned i = 0; i < BOOT_VIRTIO_MAX; i++)
+		req.virtio[i] = (struct boot_virtio){next(in, 4), next(in, 4)};
 	memset(low + ACPI_TABLES_GPA, 0, ACPI_TABLES_MAX);
 	rc = acpi_write(&mem, &req, &rsdp, &err);
 	if (rc == 0)
 		check_tables(&req, (uint32_t)rsdp.v);
-	else if (req.cpus - 1 < CONFIG_CPUS_MAX && req.virtio_count <= ACPI_VIRTIO_MAX)
+	else if (req.cpus - 1 < CONFIG_CPUS_MAX && req.virtio_count <= BOOT_VIRTIO_MAX)
 		assert(rc == -EFAULT && mem.region[0].len < ACPI_TABLES_GPA + ACPI_TABLES_MAX);
 }
 

@@ -27,7 +27,7 @@ static struct acpi_request machine(unsigned cpus, unsigned devices)
 	struct acpi_request req = {.cpus = cpus, .button_gsi = 9, .virtio_count = devices};
 
 	for (unsigned i = 0; i < devices; i++)
-		req.virtio[i] = (struct acpi_virtio){0xc0001000 + i * 0x1000, 200 + i};
+		req.virtio[i] = (struct boot_virtio){0xc0001000 + i * 0x1000, 200 + i};
 	return req;
 }
 
@@ -221,7 +221,7 @@ Test(acpi, dsdt_describes_each_virtio_device)
 {
 	check_virtio(1);
 	check_virtio(8);
-	check_virtio(ACPI_VIRTIO_MAX);
+	check_virtio(BOOT_VIRTIO_MAX);
 }
 
 Test(acpi, bad_requests_are_refused)
@@ -235,7 +235,7 @@ Test(acpi, bad_requests_are_refused)
 	req.cpus = CONFIG_CPUS_MAX + 1;
 	cr_assert_eq(acpi_write(&mem, &req, &rsdp, &err), -EINVAL);
 	req.cpus = 1;
-	req.virtio_count = ACPI_VIRTIO_MAX + 1;
+	req.virtio_count = BOOT_VIRTIO_MAX + 1;
 	cr_assert_eq(acpi_write(&mem, &req, &rsdp, &err), -EINVAL);
 	cr_assert_eq(sum(low, sizeof(low)), 0, "nothing was written");
 	req.virtio_count = 0;

@@ -41,7 +41,8 @@ static char *dump(const struct cli_result *r)
 	static const char *const actions[] = {"run", "help", "version", "doctor"};
 	static const char *const consoles[] = {"serial", "none", "file"};
 	static const char *const assists[] = {"auto", "on", "off"};
-	static const char *const describes[] = {"auto", "acpi", "mptable"};
+	static const char *const describes[] = {"auto", "acpi", "mptable", "fdt"};
+	static const char *const entries[] = {"auto", "linux", "pvh"};
 	static const char *const pages[] = {"off", "thp", "2M"};
 	const struct vm_config *c = &r->config;
 	char *text = NULL;
@@ -57,7 +58,7 @@ static char *dump(const struct cli_result *r)
 		c->grace_seconds);
 	fprintf(out, "console=%s\nconsole-file=%s\n", consoles[c->console],
 		or_none(c->console_file));
-	fprintf(out, "describe=%s\n", describes[c->describe]);
+	fprintf(out, "describe=%s\nentry=%s\n", describes[c->describe], entries[c->entry]);
 	fprintf(out, "assist=%s\nstats=%s\nlog-level=%s\n", assists[c->assist], or_none(c->stats),
 		log_level_name(c->log_level));
 	fprintf(out, "hugepages=%s\ntimeline=%s\n", pages[c->pages], or_none(c->timeline));
