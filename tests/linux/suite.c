@@ -64,6 +64,17 @@ static const struct linux_case cases[] = {
     {"mptable-2-cpus", case_mptable_two_cpus, 0},
     {"mptable-panic", case_mptable_panic, 0},
     {"mptable-reset", case_mptable_reset, 0},
+    {"fdt", case_fdt, 0},
+    {"fdt-2-cpus", case_fdt_two_cpus, 0},
+    {"fdt-pvpanic", case_fdt_pvpanic, 0},
+    {"fdt-panic-word", case_fdt_panic_word, 0},
+    {"fdt-reset", case_fdt_reset, 0},
+    {"fdt-sigterm", case_fdt_sigterm, 0},
+
+    {"pvh", case_pvh, 0},
+    {"pvh-2-cpus", case_pvh_two_cpus, 0},
+    {"pvh-mptable", case_pvh_mptable, 0},
+    {"pvh-refused", case_pvh_refused, 0},
 
     {"debian-kernel", case_debian, 0},
     {"debian-button", case_debian_button, LONG},

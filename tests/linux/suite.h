@@ -64,6 +64,9 @@ const char *scratch_path(struct test *t, const char *name);
 /* Formats into a new string that lives until the case is over. */
 const char *text(struct test *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* suite_disk.c: a disk whose sectors have the pattern of `seed`; 0: zeroes. Returns its path. */
+const char *make_disk(struct test *t, const char *name, uint64_t sectors, uint64_t seed);
+
 /* --- a VM --- */
 
 #define VM_DISKS_MAX 8
@@ -141,7 +144,9 @@ case_fn case_cache, case_cache_cut, case_cache_named, case_timeline, case_hugepa
 /* suite_describe.c */
 case_fn case_acpi, case_acpi_two_cpus, case_mptable, case_mptable_two_cpus, case_acpi_poweroff,
     case_acpi_reset, case_acpi_pvpanic, case_acpi_panic_word, case_acpi_button, case_mptable_panic,
-    case_mptable_reset, case_debian, case_debian_button;
+    case_mptable_reset, case_fdt, case_fdt_two_cpus, case_fdt_pvpanic, case_fdt_panic_word,
+    case_fdt_reset, case_fdt_sigterm, case_pvh, case_pvh_two_cpus, case_pvh_mptable,
+    case_pvh_refused, case_debian, case_debian_button;
 /* suite_disk.c */
 case_fn case_disk_kinds, case_disk_eight, case_disk_ext4, case_overlay_kept, case_overlay_killed,
     case_disk_killed, case_shared_base, case_locks, case_host_full, case_file_limit;

@@ -21,8 +21,7 @@
 
 #define MIB_SECTORS 2048u
 
-/* A disk whose sectors have the pattern of `seed`; 0: zeroes. */
-static const char *make_disk(struct test *t, const char *name, uint64_t sectors, uint64_t seed)
+const char *make_disk(struct test *t, const char *name, uint64_t sectors, uint64_t seed)
 {
 	const char *path = scratch_path(t, name);
 	int rc = disk_create(path, sectors * 512);

@@ -36,19 +36,39 @@ static void want(struct checks *c, const char *what, const char *dir, const char
 	check(c, have == n, what, "%u names %s* in %s, want %u", have, prefix, dir, n);
 }
 
+/* By which names each description's devices are bound to their drivers. */
+struct description {
+	const char *how;
+	const char *virtio;
+	const char *pvpanic; /* NULL: it has none */
+};
+
+static const struct description descriptions[] = {
+    {"acpi", "LNRO0005:", "QEMU0001:"},
+    {"mptable", "virtio-mmio.", NULL},
+    {"fdt", "c000", "505.pvpanic"}, /* by their addresses */
+};
+
 void group_describe(struct checks *c, char *arg)
 {
-	bool acpi = !strcmp(next_field(&arg), "acpi");
+	const char *how = next_field(&arg);
 	unsigned disks = (unsigned)next_number(&arg);
+	bool acpi = !strcmp(how, "acpi");
 
 	want(c, "ACPI tables", "/sys/firmware/acpi/tables", "DSDT", acpi);
-	want(c, "virtio devices, each once", "/sys/bus/virtio/devices", "virtio", disks);
-	want(c, "virtio devices by ACPI", "/sys/bus/platform/drivers/virtio-mmio",
-	     "LNRO0005:", acpi ? disks : 0);
-	want(c, "virtio devices by the command line", "/sys/bus/platform/drivers/virtio-mmio",
-	     "virtio-mmio.", acpi ? 0 : disks);
-	want(c, "pvpanic is bound", "/sys/bus/platform/drivers/pvpanic-mmio", "QEMU0001:", acpi);
+	want(c, "device tree", "/sys/firmware/devicetree/base", "cpus", !strcmp(how, "fdt"));
 	want(c, "power button", "/sys/bus/acpi/drivers/button", "PNP0C0C:", acpi);
+	want(c, "virtio devices, each once", "/sys/bus/virtio/devices", "virtio", disks);
+	for (unsigned i = 0; i < sizeof(descriptions) / sizeof(descriptions[0]); i++) {
+		const struct description *d = &descriptions[i];
+		bool ours = !strcmp(how, d->how);
+
+		want(c, "virtio devices by this description alone",
+		     "/sys/bus/platform/drivers/virtio-mmio", d->virtio, ours ? disks : 0);
+		if (d->pvpanic)
+			want(c, "pvpanic by this description alone",
+			     "/sys/bus/platform/drivers/pvpanic-mmio", d->pvpanic, ours);
+	}
 }
 
 void group_unbind(struct checks *c, char *arg)
