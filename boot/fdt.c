@@ -7,17 +7,18 @@
  * libfdt sticks, so that nobody but finish() has to look.
  *
  *	/aliases, /chosen	ttyS0 is COM1, and the console where the command line names none
- *	/cpus/cpu@N		Linux makes a processor of each, by the APIC id in `reg`: this is
- *all that SMP needs, there is no MP table beside the tree
+ *	/cpus/cpu@N		Linux makes a processor of each, by the APIC id in `reg`; this is
+ *				all that SMP needs, there is no MP table beside the tree
  *	/soc			the APICs, and what is memory-mapped: virtio-mmio
- *	/isa			what is on I/O ports, each at its own number: COM1, RTC, pvpanic
+ *	/isa@0			what is on I/O ports, each at its own number: COM1, RTC, pvpanic
  *
  * Linux on x86 knows interrupt controllers only by the names of the SoC for which it learned to
- *read device trees, Intel's CE4100; they are ordinary APICs. The second cell of an interrupt is
- *read by the table of_ioapic_type[] in devicetree.c, where 3 is "edge, active high", which is what
- *an irqfd is; the binding's text has 0 there and 3 for the falling edge, but a kernel obeys its
- *code, and KVM's I/O APIC takes no notice of the polarity. "intel,virtual-wire-mode" (Linux 6.3 and
- *later) says what LINT0 is out of reset; without it the kernel assumes PIC mode.
+ * read device trees, Intel's CE4100; they are ordinary APICs. The second cell of an interrupt is
+ * read by the table of_ioapic_type[] in devicetree.c, where 3 is "edge, active high", which is what
+ * an irqfd is. The binding's text has 0 there, and 3 for the falling edge; but a kernel obeys its
+ * code, and KVM's I/O APIC takes no notice of the polarity. "intel,virtual-wire-mode", which newer
+ * kernels read, says what LINT0 is out of reset; without it they assume PIC mode, as 6.1 always
+ * does.
  */
 #include "minivm/fdt.h"
 
@@ -42,7 +43,8 @@
 #define COM1_BAUD  115200
 #define COM1_CLOCK (16 * COM1_BAUD)
 
-#define ISA_IO	   1 /* the first cell of an address on the ISA bus; 0 would be memory */
+#define ISA_NODE   "isa" /* Linux knows the bus by this name */
+#define ISA_IO	   1	 /* the first cell of an address on the ISA bus; 0 would be memory */
 #define ISA_IO_LEN 0x10000
 
 #define CELLS_MAX 5
@@ -137,6 +139,7 @@ static void add_interrupt_controller(struct tree *t, const char *compatible, uin
 	text(t, "compatible", compatible);
 	flag(t, "interrupt-controller");
 	CELLS(t, "#interrupt-cells", 2);
+	CELLS(t, "#address-cells", 0); /* no interrupt map goes by addresses */
 	CELLS(t, "reg", base, APIC_LEN);
 }
 
@@ -178,10 +181,10 @@ static void begin_port(struct tree *t, const char *name, uint32_t port, uint32_t
 	CELLS(t, "reg", ISA_IO, port, len);
 }
 
-/* Linux knows the bus by the node's name. The RTC is without an interrupt: ours has no alarm. */
+/* The RTC is without an interrupt: ours has no alarm. */
 static void add_isa(struct tree *t)
 {
-	begin(t, "isa");
+	begin_at(t, ISA_NODE, 0);
 	text(t, "compatible", "isa");
 	address_cells(t, 2, 1);
 	CELLS(t, "ranges", ISA_IO, 0, 0, ISA_IO_LEN);
@@ -201,7 +204,7 @@ static void add_root(struct tree *t, const struct fdt_request *req)
 {
 	char com1[64];
 
-	snprintf(com1, sizeof(com1), "/isa/serial@i%x", COM1_PORT);
+	snprintf(com1, sizeof(com1), "/" ISA_NODE "@0/serial@i%x", COM1_PORT);
 	begin(t, "");
 	text(t, "compatible", "minivm");
 	text(t, "model", "minivm");

@@ -175,6 +175,8 @@ unit unit build/unit
 
 stage "ACPI tables"
 suite acpi-tables 120 tests/acpi/check.sh build/acpi-dump
+stage "device tree"
+suite device-tree 120 tests/fdt/check.sh build/fdt-dump
 
 make_job
 stage "payloads and Linux on this machine's /dev/kvm"

@@ -24,7 +24,7 @@ static uint8_t buf[64 * SECTOR] __attribute__((aligned(4096)));
 /* QEMU, our second opinion, calls many of these a driver bug and stops the device. */
 #define STRICTER_THAN_QEMU()                                                                       \
 	do {                                                                                       \
-		if (boot_info.pvh)                                                                 \
+		if (boot_info.foreign)                                                             \
 			SKIP("another VMM's choice");                                              \
 	} while (0)
 
@@ -87,7 +87,7 @@ static void unsupported_types(void)
 
 	OPEN();
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
-		if (boot_info.pvh && (bad[i] == 11 || bad[i] == 13 || bad[i] & 1u << 31))
+		if (boot_info.foreign && (bad[i] == 11 || bad[i] == 13 || bad[i] & 1u << 31))
 			continue; /* QEMU offers discard, and takes bit 31 for a barrier */
 		EXPECT_EQ(vblk_io(&blk, bad[i], 0, NULL, 0), VBLK_S_UNSUPP);
 		EXPECT_EQ(vblk_io(&blk, bad[i], 0, buf, SECTOR), VBLK_S_UNSUPP);

@@ -78,7 +78,7 @@ static void judge(uint16_t head, enum verdict want)
 		used = vring_take(&blk.q, &id, &len);
 		broken = needs_reset();
 	}
-	if (boot_info.pvh && want != NOTHING) { /* QEMU stops the device instead of rejecting */
+	if (boot_info.foreign && want != NOTHING) { /* QEMU stops the device instead of rejecting */
 		EXPECT(used || broken);
 	} else if (want == BROKEN) {
 		EXPECT(broken);
@@ -386,7 +386,7 @@ static void full_of_rubbish(void)
 	for (unsigned i = 0; i < QUEUE; i++)
 		vring_offer(&blk.q, 7);
 	vring_kick_always(&blk.q);
-	for (unsigned i = 0; i < QUEUE && !boot_info.pvh; i++) {
+	for (unsigned i = 0; i < QUEUE && !boot_info.foreign; i++) {
 		EXPECT(vring_take_wait(&blk.q, VERDICT_MS, &id, &len));
 		EXPECT_EQ(id, 7);
 		EXPECT_EQ(len, 0);
@@ -399,7 +399,7 @@ static void sound_among_bad(void)
 {
 	uint32_t id, len;
 
-	if (boot_info.pvh)
+	if (boot_info.foreign)
 		SKIP("QEMU stops the device");
 	OPEN(VBLK_F_ALL);
 	put_read();

@@ -13,7 +13,7 @@ static const uint64_t free_mmio[] = {0xc00ff000, 0xd0000000, 0xdffffff8, 0xf0000
 
 #define QEMU_SKIP()                                                                                \
 	do {                                                                                       \
-		if (boot_info.pvh)                                                                 \
+		if (boot_info.foreign)                                                             \
 			SKIP("another VMM's map");                                                 \
 	} while (0)
 

@@ -22,7 +22,7 @@ static bool is_ram(const struct boot_range *r)
 
 static void map_is_sound(void)
 {
-	if (boot_info.pvh)
+	if (boot_info.foreign)
 		SKIP("another VMM's map");
 	EXPECT(boot_info.ranges >= 1);
 	for (unsigned i = 0; i < boot_info.ranges; i++) {
@@ -40,7 +40,7 @@ static void map_is_right(void)
 {
 	uint64_t sum = 0;
 
-	if (boot_info.pvh)
+	if (boot_info.foreign)
 		SKIP("another VMM's map");
 	for (unsigned i = 0; i < boot_info.ranges; i++) {
 		const struct boot_range *r = &boot_info.range[i];
@@ -70,7 +70,7 @@ static void reaches_the_end(void)
 {
 	const struct boot_range *r = last_ram();
 
-	if (boot_info.pvh)
+	if (boot_info.foreign)
 		SKIP("another VMM's map");
 	EXPECT(r != NULL);
 	if (memory <= MMIO_HOLE)
@@ -114,7 +114,7 @@ static void dma_to_the_end(void)
 	EXPECT_EQ(pattern_check((void *)page, MAIN_SEED, 16, 8), 8);
 	/* one byte further there is nothing */
 	EXPECT(page_map_high(r->end));
-	if (!boot_info.pvh)
+	if (!boot_info.foreign)
 		EXPECT_EQ(mmio_read8(r->end), 0xff);
 }
 

@@ -71,7 +71,7 @@ static void mmio(void)
 {
 	/* the LAPIC is in-kernel; an empty place in the hole goes out to the VMM */
 	EXPECT_EQ(mmio_read32(LAPIC_BASE + LAPIC_SVR) & 0xff, VEC_SPURIOUS);
-	if (!boot_info.pvh)
+	if (!boot_info.foreign)
 		EXPECT_EQ(mmio_read32(0xd0000000), 0xffffffff);
 }
 

@@ -456,7 +456,7 @@ static void rx_interrupt_loopback(void)
 	set(MCR, MCR_DTR | MCR_RTS | MCR_OUT2);
 	came = wait_at_least(&rx_len, 1);
 	irq_end();
-	if (!boot_info.pvh)
+	if (!boot_info.foreign)
 		EXPECT_EQ(during, 0);
 	EXPECT(came);
 	EXPECT_EQ(rx_data[0], 'q');

@@ -177,7 +177,7 @@ static void pit_channel2(void)
 {
 	uint64_t start, us, end = deadline_ms(WAIT_MS);
 
-	if (boot_info.pvh)
+	if (boot_info.foreign)
 		SKIP("another VMM's ports");
 	out8(0x61, (in8(0x61) & ~2u) | 1);
 	pit_start(2, 0, PIT_HZ / 100);
@@ -213,7 +213,7 @@ static void kvm_clock(void)
 {
 	uint64_t ns, ticks_passed, start;
 
-	if (boot_info.pvh)
+	if (boot_info.foreign)
 		SKIP("no kvm-clock");
 	EXPECT(kvm_clock_present());
 	wrmsr(MSR_KVM_SYSTEM_TIME, (uint64_t)&clock | 1);
@@ -237,7 +237,7 @@ static void kvm_wall_clock(void)
 		volatile uint32_t version, sec, nsec;
 	} wall __attribute__((aligned(64)));
 
-	if (boot_info.pvh)
+	if (boot_info.foreign)
 		SKIP("no kvm-clock");
 	wrmsr(MSR_KVM_WALL_CLOCK, (uint64_t)&wall);
 	EXPECT(wall.sec > 1700000000);

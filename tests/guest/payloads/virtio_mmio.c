@@ -86,7 +86,7 @@ static void features_refused(void)
 
 	EXPECT_EQ(status_for(offered), VSTATUS_FEATURES_OK);
 	EXPECT_EQ(status_for(VF_VERSION_1), VSTATUS_FEATURES_OK);
-	if (boot_info.pvh)
+	if (boot_info.foreign)
 		SKIP("QEMU takes legacy drivers and masks unknown bits");
 	EXPECT_EQ(status_for(offered & ~VF_VERSION_1), 0);
 	EXPECT_EQ(status_for(0), 0);
@@ -201,7 +201,7 @@ static void wrong_widths(void)
 		(void)mmio_read32(at + 1);
 		(void)mmio_read16(at + 3);
 	}
-	if (boot_info.pvh)
+	if (boot_info.foreign)
 		SKIP("QEMU does not mind the width");
 	mmio_write8(dev.base + VREG_STATUS, 0);
 	mmio_write16(dev.base + VREG_STATUS, 0);
@@ -287,7 +287,7 @@ static void reset_clears(void)
 	EXPECT_EQ(vreg(&dev, VREG_INTERRUPT_STATUS), 0);
 	vreg_set(&dev, VREG_QUEUE_SEL, 0);
 	EXPECT_EQ(vreg(&dev, VREG_QUEUE_READY), 0);
-	if (!boot_info.pvh) {
+	if (!boot_info.foreign) {
 		/* the accepted features are gone too: FEATURES_OK has nothing to agree to */
 		vdev_add_status(&dev, VSTATUS_ACKNOWLEDGE | VSTATUS_DRIVER);
 		vdev_add_status(&dev, VSTATUS_FEATURES_OK);
@@ -357,7 +357,7 @@ static void queue_sizes_bad(void)
 
 	OPEN(VBLK_F_ALL);
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
-		if (boot_info.pvh && bad[i] > 0xffff)
+		if (boot_info.foreign && bad[i] > 0xffff)
 			continue;
 		bad_queue_size(bad[i]);
 		EXPECT_OK_SO_FAR();

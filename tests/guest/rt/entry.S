@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The ways into a payload: the Linux 64-bit boot protocol (what minivm uses), PVH (so that QEMU can
- * run the same file with -kernel, as a second opinion) and INIT/SIPI for further processors. All
+ * The ways into a payload: the Linux 64-bit boot protocol (what minivm uses), PVH (minivm's --entry
+ * pvh; and so that QEMU can run the same file with -kernel, as a second opinion) and INIT/SIPI for
+ * further processors. All
  * meet in rt_start or rt_ap_start with flat segments, our page tables and a stack.
  */
 #include "layout.h"
@@ -10,6 +11,8 @@
 #define CR4_PAE   0x20
 #define MSR_EFER  0xc0000080
 #define EFER_BITS 0x900 /* LME NXE */
+
+#define LAPIC_VERSION_REG 0xfee00030
 
 	.section .text.entry, "ax"
 	.code64
@@ -60,7 +63,21 @@ long_mode: /* EBP: 1 = PVH with EBX = start info, 0 = application processor */
 	ud2
 
 	.code32
-pvh_start: /* flat 32-bit protected mode, EBX = start info */
+pvh_start: /* flat 32-bit protected mode, EBX = start info; what we find is noted, see pvh.h */
+	mov	$rt_boot_stack_top, %esp
+	mov	%ebx, rt_pvh_entry
+	pushfl
+	popl	rt_pvh_entry + 4
+	mov	%cr0, %eax
+	mov	%eax, rt_pvh_entry + 8
+	mov	%cr4, %eax
+	mov	%eax, rt_pvh_entry + 12
+	mov	LAPIC_VERSION_REG, %eax
+	mov	%eax, rt_pvh_entry + 16
+	mov	%es:LAPIC_VERSION_REG, %eax
+	mov	%eax, rt_pvh_entry + 20
+	mov	%ss:LAPIC_VERSION_REG, %eax
+	mov	%eax, rt_pvh_entry + 24
 	cli
 	cld
 	lgdt	rt_gdtr
@@ -111,6 +128,10 @@ rt_trampoline_end:
 	.long	pvh_start
 
 	.data
+	.balign 16
+	.globl rt_pvh_entry
+rt_pvh_entry:
+	.skip	28
 	.balign 16
 	.globl rt_gdt
 rt_gdt:

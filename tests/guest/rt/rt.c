@@ -4,6 +4,7 @@
 
 #include "apic.h"
 #include "cpu.h"
+#include "pvh.h"
 #include "time.h"
 #include "trap.h"
 #include "x86.h"
@@ -23,19 +24,6 @@ struct e820_entry {
 	uint64_t size;
 	uint32_t type;
 } __attribute__((packed));
-
-struct pvh_info { /* Xen public/arch-x86/hvm/start_info.h, version 1 */
-	uint32_t magic, version, flags, modules;
-	uint64_t modlist, cmdline, rsdp, memmap;
-	uint32_t memmap_entries, reserved;
-};
-
-struct pvh_memmap {
-	uint64_t addr;
-	uint64_t size;
-	uint32_t type;
-	uint32_t reserved;
-};
 
 struct boot_info boot_info;
 static char cmdline[CMDLINE_SIZE];
@@ -85,10 +73,11 @@ static void read_pvh(const struct pvh_info *pvh)
 {
 	const struct pvh_memmap *m = (const void *)pvh->memmap;
 
-	boot_info.pvh = true;
 	for (unsigned i = 0; pvh->version >= 1 && i < pvh->memmap_entries; i++)
 		note_range(m[i].addr, m[i].size, m[i].type);
 	set_cmdline(pvh->cmdline);
+	/* PVH is QEMU's way in, and ours with --entry pvh; this word is ours alone. */
+	boot_info.foreign = !cmdline_has("minivm.dsr");
 }
 
 void rt_start(const uint8_t *zero_page, const struct pvh_info *pvh)

@@ -36,7 +36,7 @@ struct boot_info {
 	unsigned ranges;
 	struct boot_range range[BOOT_RANGES_MAX]; /* the memory map, in its order */
 	uint64_t ram_end; /* first byte behind the RAM below 4 GiB; 0: not known */
-	bool pvh;	  /* started through PVH, that is, not by minivm */
+	bool foreign;	  /* another VMM runs us: QEMU, for a second opinion */
 };
 extern struct boot_info boot_info;
 
