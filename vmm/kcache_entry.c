@@ -26,6 +26,7 @@ struct header {
 	char magic[8];
 	uint64_t len; /* of the whole file */
 	uint64_t entry;
+	uint64_t pvh_entry;
 	uint64_t kernel_end;
 	uint32_t image;
 	uint32_t compression; /* index into compressions[] */
@@ -107,6 +108,7 @@ void kcache_encode(const struct kernel_image *image, const uint64_t offset[ELF_S
 {
 	struct header h = {
 	    .entry = image->info.entry,
+	    .pvh_entry = image->info.pvh_entry,
 	    .kernel_end = image->info.kernel_end,
 	    .image = image->info.image,
 	    .compression = compression_index(image->info.compression),
@@ -142,10 +144,21 @@ static bool segment_ok(const struct header_segment *s, uint64_t end, uint64_t le
 	       pages <= len - s->offset;
 }
 
+/* No such entry point, or a byte of a segment. */
+static bool entry_ok(const struct header *h, uint64_t entry)
+{
+	for (unsigned i = 0; entry != 0 && i < h->count; i++) {
+		const struct header_segment *s = &h->segment[i];
+
+		if (entry >= s->paddr && entry - s->paddr < s->filesz)
+			return true;
+	}
+	return entry == 0;
+}
+
 static bool header_ok(const struct header *h, uint64_t len)
 {
 	uint64_t end = BOOT_LOW_END;
-	bool entered = false;
 
 	if (memcmp(h->magic, magic, sizeof(magic)) != 0 || h->crc != header_crc(h) ||
 	    h->len != len || h->count > ELF_SEGMENTS_MAX || h->setup_len > IMAGE_SETUP_MAX ||
@@ -157,9 +170,9 @@ static bool header_ok(const struct header *h, uint64_t len)
 		if (!segment_ok(s, end, len))
 			return false;
 		end = s->paddr + s->memsz;
-		entered |= h->entry >= s->paddr && h->entry - s->paddr < s->filesz;
 	}
-	return entered && h->kernel_end == end;
+	return h->kernel_end == end && (h->entry != 0 || h->pvh_entry != 0) &&
+	       entry_ok(h, h->entry) && entry_ok(h, h->pvh_entry);
 }
 
 bool kcache_decode(const uint8_t header[KCACHE_HEADER_LEN], uint64_t len, struct kcache_entry *out)
@@ -174,6 +187,7 @@ bool kcache_decode(const uint8_t header[KCACHE_HEADER_LEN], uint64_t len, struct
 	    .image = (enum boot_image)h.image,
 	    .compression = compressions[h.compression],
 	    .entry = h.entry,
+	    .pvh_entry = h.pvh_entry,
 	    .kernel_end = h.kernel_end,
 	};
 	out->image.cmdline_max = h.cmdline_max;

@@ -40,7 +40,9 @@ static void boot(struct bytes file, const struct guest_mem *mem)
 		kernel_image_free(&image);
 	}
 	if (rc == 0) {
-		must(res.entry >= BOOT_LOW_END && res.entry < res.kernel_end);
+		uint64_t entry = res.pvh ? res.pvh_entry : res.entry;
+
+		must(entry >= BOOT_LOW_END && entry < res.kernel_end);
 		must(res.kernel_end <= RAM && res.compression);
 	} else {
 		must(err.code < 0 && err.text[0]);

@@ -32,6 +32,7 @@ static void check(const struct elf_image *elf, size_t size)
 		end = s->paddr + s->memsz;
 		must(end > s->paddr);
 		entered |= elf->entry >= s->paddr && elf->entry < end;
+		entered |= elf->pvh_entry >= s->paddr && elf->pvh_entry < end;
 	}
 	must(end == elf->end && entered);
 }

@@ -38,6 +38,7 @@ static void check(const struct kcache_entry *e)
 		     (e->offset[i] % GUEST_PAGE_SIZE == 0 && e->offset[i] <= FILE_LEN &&
 		      bytes <= FILE_LEN - e->offset[i]));
 		entered |= e->image.info.entry >= s->paddr && e->image.info.entry < end;
+		entered |= e->image.info.pvh_entry >= s->paddr && e->image.info.pvh_entry < end;
 	}
 	must(entered && end == e->image.info.kernel_end);
 }

@@ -100,6 +100,44 @@ struct blob fake_kernel(uint64_t paddr)
 	return fake_elf(&seg, 1, paddr);
 }
 
+void append_note(struct blob *b, uint32_t type, const char *name, uint32_t namesz, const void *desc,
+		 uint32_t descsz)
+{
+	static const uint8_t pad[4];
+	const Elf64_Nhdr head = {.n_namesz = namesz, .n_descsz = descsz, .n_type = type};
+
+	blob_append(b, &head, sizeof(head));
+	blob_append(b, name, namesz);
+	blob_append(b, pad, -namesz & 3);
+	blob_append(b, desc, descsz);
+	blob_append(b, pad, -descsz & 3);
+}
+
+struct blob pvh_note(uint64_t address, uint32_t descsz)
+{
+	struct blob b = {0};
+
+	append_note(&b, 18, "Xen", 4, &address, descsz);
+	return b;
+}
+
+struct blob fake_pvh_kernel(uint64_t entry, uint64_t pvh)
+{
+	struct fake_segment seg[] = {
+	    {FAKE_PVH_LOAD, FAKE_PVH_LOAD, 0x2000, 0x4000, 0x90},
+	    {0, 0, 1, 1, 0}, /* becomes the notes */
+	};
+	struct blob file = fake_elf(seg, 2, entry), note = pvh_note(pvh, 8);
+	Elf64_Phdr *ph = (Elf64_Phdr *)(void *)(file.data + sizeof(Elf64_Ehdr)) + 1;
+
+	ph->p_type = PT_NOTE;
+	ph->p_offset = file.len;
+	ph->p_filesz = note.len;
+	blob_append(&file, note.data, note.len);
+	blob_free(&note);
+	return file;
+}
+
 static struct blob pack_gzip(const struct blob *plain)
 {
 	struct blob out = {must_alloc(plain->len + 4096), plain->len + 4096};

@@ -33,6 +33,16 @@ struct blob fake_elf(const struct fake_segment *seg, unsigned count, uint64_t en
 /* One segment of 8 KiB in the file and 16 in memory at `paddr`, entry at its start. */
 struct blob fake_kernel(uint64_t paddr);
 
+/* An ELF note: padded to 4 bytes. */
+void append_note(struct blob *b, uint32_t type, const char *name, uint32_t namesz, const void *desc,
+		 uint32_t descsz);
+/* The note that names a PVH entry, in 4 or 8 bytes. */
+struct blob pvh_note(uint64_t address, uint32_t descsz);
+/* A kernel with 8 KiB in the file and 16 in memory at FAKE_PVH_LOAD, and a note that names `pvh`.
+ */
+#define FAKE_PVH_LOAD 0x200000ull
+struct blob fake_pvh_kernel(uint64_t entry, uint64_t pvh);
+
 enum packing {
 	PACK_GZIP,
 	PACK_XZ,

@@ -13,27 +13,6 @@
 
 /* --- notes --- */
 
-static void append_note(struct blob *b, uint32_t type, const char *name, uint32_t namesz,
-			const void *desc, uint32_t descsz)
-{
-	static const uint8_t pad[4];
-	const Elf64_Nhdr head = {.n_namesz = namesz, .n_descsz = descsz, .n_type = type};
-
-	blob_append(b, &head, sizeof(head));
-	blob_append(b, name, namesz);
-	blob_append(b, pad, -namesz & 3);
-	blob_append(b, desc, descsz);
-	blob_append(b, pad, -descsz & 3);
-}
-
-static struct blob pvh_note(uint64_t address, uint32_t descsz)
-{
-	struct blob b = {0};
-
-	append_note(&b, 18, "Xen", 4, &address, descsz);
-	return b;
-}
-
 static void want_note(struct blob b, uint64_t want)
 {
 	cr_assert_eq(pvh_find_note(blob_bytes(&b)), want);
@@ -81,23 +60,6 @@ Test(boot_pvh, notes_that_make_no_sense)
 
 /* --- the ELF --- */
 
-/* A kernel at 2 MiB, its entry at `entry`, whose note names `pvh`. */
-static struct blob kernel_with_note(uint64_t entry, uint64_t pvh)
-{
-	struct fake_segment seg[] = {
-	    {2 * MIB, 2 * MIB, 0x2000, 0x4000, 0x90}, {0, 0, 1, 1, 0}, /* becomes the notes */
-	};
-	struct blob file = fake_elf(seg, 2, entry), note = pvh_note(pvh, 8);
-	Elf64_Phdr *ph = (Elf64_Phdr *)(void *)(file.data + sizeof(Elf64_Ehdr)) + 1;
-
-	ph->p_type = PT_NOTE;
-	ph->p_offset = file.len;
-	ph->p_filesz = note.len;
-	blob_append(&file, note.data, note.len);
-	blob_free(&note);
-	return file;
-}
-
 static void want_entries(struct blob file, uint64_t entry, uint64_t pvh)
 {
 	struct elf_image elf;
@@ -111,8 +73,8 @@ static void want_entries(struct blob file, uint64_t entry, uint64_t pvh)
 
 Test(boot_pvh, entries_of_an_elf)
 {
-	want_entries(kernel_with_note(2 * MIB, 2 * MIB + 0x100), 2 * MIB, 2 * MIB + 0x100);
-	want_entries(kernel_with_note(0, 2 * MIB + 0x100), 0, 2 * MIB + 0x100);
+	want_entries(fake_pvh_kernel(2 * MIB, 2 * MIB + 0x100), 2 * MIB, 2 * MIB + 0x100);
+	want_entries(fake_pvh_kernel(0, 2 * MIB + 0x100), 0, 2 * MIB + 0x100);
 	want_entries(fake_kernel(2 * MIB), 2 * MIB, 0);
 }
 
@@ -121,7 +83,7 @@ Test(boot_pvh, a_note_that_names_no_byte_of_the_file_counts_as_none)
 	const uint64_t bad[] = {0, 2 * MIB - 1, 2 * MIB + 0x2000, 1ull << 40, UINT64_MAX};
 
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-		want_entries(kernel_with_note(2 * MIB, bad[i]), 2 * MIB, 0);
+		want_entries(fake_pvh_kernel(2 * MIB, bad[i]), 2 * MIB, 0);
 }
 
 Test(boot_pvh, notes_beyond_the_file_count_as_none)
@@ -130,7 +92,7 @@ Test(boot_pvh, notes_beyond_the_file_count_as_none)
 	    {UINT64_MAX, 8}, {0x100000, 8}, {64, UINT64_MAX}, {64, UINT64_MAX - 63}};
 
 	for (unsigned i = 0; i < 4; i++) {
-		struct blob file = kernel_with_note(2 * MIB, 2 * MIB + 0x100);
+		struct blob file = fake_pvh_kernel(2 * MIB, 2 * MIB + 0x100);
 		Elf64_Phdr *ph = (Elf64_Phdr *)(void *)(file.data + sizeof(Elf64_Ehdr)) + 1;
 
 		ph->p_offset = bad[i][0];
@@ -190,20 +152,20 @@ Test(boot_pvh, which_entry_is_taken)
 	const uint64_t at = 2 * MIB, pvh = 2 * MIB + 0x100;
 
 	want_entry(ENTRY_AUTO, fake_kernel(at), false);
-	want_entry(ENTRY_AUTO, kernel_with_note(at, pvh), false);
-	want_entry(ENTRY_AUTO, kernel_with_note(0, pvh), true);
-	want_entry(ENTRY_LINUX, kernel_with_note(at, pvh), false);
-	want_entry(ENTRY_PVH, kernel_with_note(at, pvh), true);
+	want_entry(ENTRY_AUTO, fake_pvh_kernel(at, pvh), false);
+	want_entry(ENTRY_AUTO, fake_pvh_kernel(0, pvh), true);
+	want_entry(ENTRY_LINUX, fake_pvh_kernel(at, pvh), false);
+	want_entry(ENTRY_PVH, fake_pvh_kernel(at, pvh), true);
 	refuse_entry(ENTRY_PVH, GPA(0), fake_kernel(at), -ENOEXEC, "has no PVH entry");
-	refuse_entry(ENTRY_LINUX, GPA(0), kernel_with_note(0, pvh), -ENOEXEC, "--entry pvh");
+	refuse_entry(ENTRY_LINUX, GPA(0), fake_pvh_kernel(0, pvh), -ENOEXEC, "--entry pvh");
 }
 
 Test(boot_pvh, a_device_tree_cannot_go_with_it)
 {
 	const uint64_t at = 2 * MIB, pvh = 2 * MIB + 0x100;
 
-	refuse_entry(ENTRY_PVH, GPA(0xe0000), kernel_with_note(at, pvh), -EINVAL, "device tree");
-	refuse_entry(ENTRY_AUTO, GPA(0xe0000), kernel_with_note(0, pvh), -EINVAL, "device tree");
+	refuse_entry(ENTRY_PVH, GPA(0xe0000), fake_pvh_kernel(at, pvh), -EINVAL, "device tree");
+	refuse_entry(ENTRY_AUTO, GPA(0xe0000), fake_pvh_kernel(0, pvh), -EINVAL, "device tree");
 }
 
 Test(boot_pvh, setup_data_is_in_the_zero_page_otherwise)
@@ -211,7 +173,7 @@ Test(boot_pvh, setup_data_is_in_the_zero_page_otherwise)
 	struct machine m = {.req.setup_data = GPA(0xe0000)};
 	const struct boot_params *bp;
 
-	cr_assert_eq(boot(&m, 16 * MIB, kernel_with_note(2 * MIB, 2 * MIB)), 0, "%s", m.err.text);
+	cr_assert_eq(boot(&m, 16 * MIB, fake_pvh_kernel(2 * MIB, 2 * MIB)), 0, "%s", m.err.text);
 	bp = guest_mem_slice(&m.mem, GPA(BOOT_ZERO_PAGE_GPA), sizeof(*bp));
 	cr_assert_eq(bp->hdr.setup_data, 0xe0000);
 	guest_mem_unmap(&m.mem);
@@ -219,7 +181,7 @@ Test(boot_pvh, setup_data_is_in_the_zero_page_otherwise)
 
 Test(boot_pvh, inside_a_bzimage)
 {
-	struct blob elf = kernel_with_note(2 * MIB, 2 * MIB + 0x100);
+	struct blob elf = fake_pvh_kernel(2 * MIB, 2 * MIB + 0x100);
 	struct blob packed = pack_with_size(PACK_LZ4, &elf), file = fake_bzimage(&packed, NULL);
 	struct machine m = {.req.entry = ENTRY_PVH};
 
@@ -276,7 +238,7 @@ Test(boot_pvh, start_info)
 	struct machine m = {.req.entry = ENTRY_PVH, .req.rsdp = GPA(0xe0000)};
 	char line[32];
 
-	cr_assert_eq(boot(&m, 16 * MIB, kernel_with_note(2 * MIB, 2 * MIB)), 0, "%s", m.err.text);
+	cr_assert_eq(boot(&m, 16 * MIB, fake_pvh_kernel(2 * MIB, 2 * MIB)), 0, "%s", m.err.text);
 	cr_assert_eq(info(&m, 0, 4), 0x336ec578);
 	cr_assert_eq(info(&m, 4, 4), 1);
 	cr_assert_eq(info(&m, 8, 4), 0);
@@ -296,7 +258,7 @@ Test(boot_pvh, the_initrd_is_a_module)
 	struct machine m = {.req.entry = ENTRY_PVH, .req.initrd = {initrd, sizeof(initrd)}};
 	uint64_t list;
 
-	cr_assert_eq(boot(&m, 16 * MIB, kernel_with_note(2 * MIB, 2 * MIB)), 0, "%s", m.err.text);
+	cr_assert_eq(boot(&m, 16 * MIB, fake_pvh_kernel(2 * MIB, 2 * MIB)), 0, "%s", m.err.text);
 	cr_assert_eq(info(&m, 12, 4), 1);
 	list = info(&m, 16, 8);
 	cr_assert_eq(field(&m, list, 8), 16 * MIB - 8192);
@@ -313,7 +275,7 @@ Test(boot_pvh, the_map_of_a_large_machine)
 	    {0, 0x9fc00, 1}, {0x9fc00, MIB, 2}, {MIB, 3 * GIB, 1}, {4 * GIB, 6 * GIB, 1}};
 	struct machine m = {.req.entry = ENTRY_PVH};
 
-	cr_assert_eq(boot(&m, 5 * GIB, kernel_with_note(2 * MIB, 2 * MIB)), 0, "%s", m.err.text);
+	cr_assert_eq(boot(&m, 5 * GIB, fake_pvh_kernel(2 * MIB, 2 * MIB)), 0, "%s", m.err.text);
 	want_map(&m, map, 4);
 	guest_mem_unmap(&m.mem);
 }

@@ -212,6 +212,26 @@ CacheTest(a_fresh_file_is_not_noted)
 	blob_free(&file);
 }
 
+static void want_entries(uint64_t entry, uint64_t pvh)
+{
+	struct blob file = fake_pvh_kernel(entry, pvh);
+	struct stat st = identity(entry + 1);
+	struct kcache_entry e;
+
+	cr_assert(add(&file, &st, &e));
+	cr_assert_eq(e.image.info.entry, entry);
+	cr_assert_eq(e.image.info.pvh_entry, pvh);
+	kcache_entry_close(&e);
+	blob_free(&file);
+}
+
+CacheTest(both_entry_points_are_kept)
+{
+	want_entries(FAKE_PVH_LOAD, FAKE_PVH_LOAD + 0x100);
+	want_entries(FAKE_PVH_LOAD, 0);
+	want_entries(0, FAKE_PVH_LOAD + 0x100);
+}
+
 /* Breaks the one entry, at every length and in every field that matters: it is never taken. */
 static void damage(void (*how)(int fd))
 {
