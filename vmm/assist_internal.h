@@ -41,9 +41,13 @@
 #define RFLAGS_ZF    (1ull << 6)
 #define RFLAGS_SF    (1ull << 7)
 #define RFLAGS_TF    (1ull << 8)
+#define RFLAGS_IF    (1ull << 9)
+#define RFLAGS_DF    (1ull << 10)
 #define RFLAGS_OF    (1ull << 11)
+#define RFLAGS_NT    (1ull << 14)
 #define RFLAGS_RF    (1ull << 16)
 #define RFLAGS_AC    (1ull << 18)
+#define RFLAGS_ID    (1ull << 21)
 #define RFLAGS_ARITH (RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF | RFLAGS_OF)
 
 #define DR6_B0	  (1ull << 0)

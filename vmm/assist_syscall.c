@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The SYSCALL repair. A software KVM back end delivers SYSCALL from guest user mode wrongly: RIP =
- * LSTAR, RCX and R11 are set, but CPL stays 3. LSTAR points at kernel text, so the guest takes a
- * page fault, a fetch from user mode of a present supervisor page (error code 0x15), with user CS
- * and RIP = LSTAR in the frame. This file turns that page fault back into the SYSCALL that it was,
- * for any guest kernel.
+ * LSTAR, RCX and R11 are set and RFLAGS is masked with SFMASK, but CPL stays 3. LSTAR points at
+ * kernel text, so the guest takes a page fault, a fetch from user mode of a present supervisor page
+ * (error code 0x15), with user CS and RIP = LSTAR in the frame. This file turns that page fault
+ * back into the SYSCALL that it was, for any guest kernel.
  *
  * Theory of operation. A breakpoint (KVM_SET_GUEST_DEBUG) sits on the first instruction of the
  * guest's page-fault entry. At each stop there:
@@ -14,8 +14,11 @@
  *	no				a true page fault: get past the breakpoint, go on
  *
  * A user who *jumps* to LSTAR takes the very same page fault. RCX must therefore point behind a
- * SYSCALL instruction that he could have executed, and R11 must hold the RFLAGS of the frame: what
- * he gets then is what SYSCALL there would have given him. Anything else is a page fault.
+ * SYSCALL instruction that he could have executed, R11 must hold no bit that is not his to set, and
+ * the RFLAGS of the frame must be those of R11 after SFMASK. The last tells the two apart wherever
+ * SFMASK has IF, as every kernel's has that relies on entering with interrupts off: user mode runs
+ * with IF set, and a jump leaves it so. Where it does not, what he gets is what SYSCALL there would
+ * have given him. Anything else is a page fault.
  *
  * The frame is read at the very first instruction: RSP points at the error code, whatever the
  * stack is (the entry has IST 0 in Linux; with an IST the frame is the same), and nothing of the
@@ -66,6 +69,11 @@ struct frame {
 	uint64_t rsp;
 	uint64_t ss;
 };
+
+/* What user mode can have in R11 after SYSCALL: not IOPL, VM, VIF, VIP, which SYSRET would load. */
+#define RFLAGS_USER                                                                                \
+	(RFLAGS_ARITH | RFLAGS_FIXED | RFLAGS_TF | RFLAGS_IF | RFLAGS_DF | RFLAGS_NT | RFLAGS_RF | \
+	 RFLAGS_AC | RFLAGS_ID)
 
 /* User mode fetched from a present page it may not execute. */
 #define SYSCALL_ERROR_CODE (PF_ERR_PRESENT | PF_ERR_USER | PF_ERR_FETCH)
@@ -196,10 +204,14 @@ static bool fault_at_lstar(const struct assist_ctx *c, const struct frame *frame
 	       frame->rip == lstar && c->sregs.cr2 == lstar;
 }
 
-/* What SYSCALL leaves in R11 and RCX. */
-static bool syscall_registers(const struct assist_ctx *c, const struct frame *frame)
+/* What SYSCALL leaves in R11, RFLAGS and RCX (APM vol. 3). */
+static bool syscall_registers(const struct assist_ctx *c, const struct frame *frame,
+			      uint64_t sfmask)
 {
-	return ((frame->rflags ^ c->regs.r11) & ~RFLAGS_RF) == 0 && behind_syscall(c);
+	uint64_t masked = (c->regs.r11 & ~sfmask) | RFLAGS_FIXED;
+
+	return !(c->regs.r11 & ~RFLAGS_USER) && ((frame->rflags ^ masked) & ~RFLAGS_RF) == 0 &&
+	       behind_syscall(c);
 }
 
 /* --- the repair --- */
@@ -230,15 +242,14 @@ static void load_syscall_segments(struct kvm_sregs *sregs, uint64_t star)
 }
 
 /* RCX and R11 are right already; the return address in RCX is what SYSRET will use. */
-static int enter_kernel(struct assist_ctx *c, const struct frame *frame, uint64_t lstar)
+static int enter_kernel(struct assist_ctx *c, const struct frame *frame, uint64_t lstar,
+			uint64_t sfmask)
 {
 	const struct assist_setup *s = &c->a->setup;
-	uint64_t star, sfmask;
+	uint64_t star;
 	int rc;
 
 	rc = s->ops->get_msr(s->cpu, MSR_STAR, &star);
-	if (!rc)
-		rc = s->ops->get_msr(s->cpu, MSR_SFMASK, &sfmask);
 	if (rc)
 		return rc;
 	load_syscall_segments(&c->sregs, star);
@@ -287,12 +298,18 @@ static int pass_page_fault(struct assist_ctx *c)
 /* Stopped at the page-fault entry. 0 or -errno. */
 static int at_entry(struct assist_ctx *c, uint64_t lstar)
 {
+	const struct assist_setup *s = &c->a->setup;
 	struct frame frame;
+	uint64_t sfmask;
+	int rc;
 
 	if (!read_frame(c, &frame) || !fault_at_lstar(c, &frame, lstar))
 		return pass_page_fault(c);
-	if (syscall_registers(c, &frame))
-		return enter_kernel(c, &frame, lstar);
+	rc = s->ops->get_msr(s->cpu, MSR_SFMASK, &sfmask);
+	if (rc)
+		return rc;
+	if (syscall_registers(c, &frame, sfmask))
+		return enter_kernel(c, &frame, lstar, sfmask);
 	assist_bump(c->a, ASSIST_N_SYSCALL_REFUSED);
 	return pass_page_fault(c);
 }

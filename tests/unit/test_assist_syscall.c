@@ -100,7 +100,7 @@ static void misdeliver(void)
 	    .error_code = 0x15,
 	    .rip = LSTAR,
 	    .cs = 0x33,
-	    .rflags = 0x246 | RF,
+	    .rflags = (0x246 & ~0x47700) | RF,
 	    .rsp = 0x7ffffffde000,
 	    .ss = 0x2b,
 	};
@@ -275,6 +275,7 @@ Test(assist_syscall, rflags_bit_1_stays_whatever_the_mask)
 	f.sfmask = ~0ull;
 	arm();
 	misdeliver();
+	frame()->rflags = 2;
 	expect_repaired();
 	cr_assert_eq(f.regs.rflags, 2);
 }
@@ -283,10 +284,19 @@ Test(assist_syscall, single_stepping_user)
 {
 	arm();
 	misdeliver();
-	frame()->rflags |= TF;
 	f.regs.r11 |= TF;
 	expect_repaired();
 	cr_assert_eq(f.regs.rflags & TF, 0, "SFMASK has TF");
+}
+
+Test(assist_syscall, a_mask_of_nothing)
+{
+	f.sfmask = 0;
+	arm();
+	misdeliver();
+	frame()->rflags = 0x246 | RF;
+	expect_repaired();
+	cr_assert_eq(f.regs.rflags, 0x246);
 }
 
 Test(assist_syscall, instruction_across_two_pages)
@@ -326,7 +336,9 @@ REFUSAL(supervisor_fetch, frame()->error_code = 0x11)
 REFUSAL(data_access, frame()->error_code = 0x05)
 REFUSAL(cr2, f.sregs.cr2 = LSTAR + 1)
 REFUSAL(moved_lstar, f.lstar = LSTAR + 0x10)
+REFUSAL(a_jump, frame()->rflags = 0x246 | RF)
 REFUSAL(forged_r11, f.regs.r11 = 0x202)
+REFUSAL(forged_r11_if, (frame()->rflags |= 0x200, f.regs.r11 &= ~0x200ull))
 REFUSAL(forged_r11_iopl, f.regs.r11 = 0x3246)
 REFUSAL(no_syscall_before_rcx, f.ram[USER_GPA + 0x21] = 0x0b)
 REFUSAL(sysenter_before_rcx, f.ram[USER_GPA + 0x21] = 0x34)

@@ -4,10 +4,7 @@
  * it mis-delivers SYSCALL as a page fault at LSTAR, and minivm puts that right (host.md); the same
  * repair must leave alone a program that jumps to LSTAR, or it could forge R11.
  *
- * The entry point stands in a page of its own that ring 3 may not touch. On the command line:
- *	repair=1  minivm repairs (--assist on): a jump with RCX behind a real SYSCALL and R11 right
- *		  cannot be told from a mis-delivered SYSCALL, and must become one
- *	repair=0  minivm does not: that jump is an ordinary page fault
+ * The entry point stands in a page of its own that ring 3 may not touch.
  */
 #include "apic.h"
 #include "cpu.h"
@@ -105,8 +102,8 @@ struct jump {
 };
 
 /*
- * void jump_to(void *arg): CALLs `to` with the registers that SYSCALL would leave. When the jump is
- * taken for a SYSCALL, the entry returns to RCX = real_syscall_end, whose RET comes back here.
+ * void jump_to(void *arg): CALLs `to` with the registers that SYSCALL would leave. If the jump were
+ * taken for a SYSCALL, the entry would return to RCX = real_syscall_end, whose RET comes back here.
  */
 void jump_to(void *arg);
 asm(".pushsection .text\n"
@@ -341,28 +338,33 @@ static void jump_beside(void)
 	JUMP_FAULTS(LSTAR + 8, (uint64_t)real_syscall_end, 0);
 }
 
-/* All is as SYSCALL leaves it. */
+/*
+ * R11 and RCX are as SYSCALL leaves them, but the interrupt flag, which SYSCALL would clear, is
+ * set: the one thing that tells them apart where ring 3 runs with interrupts on.
+ */
+static long jumps_that_fault(void *arg)
+{
+	struct jump j = {LSTAR, (uint64_t)real_syscall_end, 0, 5, 0};
+	long faults = 0;
+
+	for (long i = 0; i < (long)arg; i++) {
+		faults += expect_fault(VEC_PF, jump_to, &j);
+		if (this_cpu()->fault.rip != LSTAR || do_syscall(i) != RESULT(i))
+			return -1;
+	}
+	return faults;
+}
+
 static void jump_like_syscall(void)
 {
-	struct jump j = {LSTAR, (uint64_t)real_syscall_end, 0, 0, 0};
+	uint64_t count = seen.count;
+	long faults;
 
-	if (!cmdline_has("repair"))
-		SKIP("neither repair=0 nor repair=1");
-	if (!cmdline_number("repair", 0)) {
-		JUMP_FAULTS(LSTAR, (uint64_t)real_syscall_end, 0);
-		return;
-	}
-	for (long i = 0; i < 20; i++) {
-		uint64_t count = seen.count;
-
-		j.nr = i;
-		EXPECT(!expect_fault(VEC_PF, jump_to, &j));
-		EXPECT_EQ(j.result, RESULT(i));
-		EXPECT_EQ(seen.count, count + 1);
-		EXPECT_EQ(seen.cs, SEL_KCODE);
-		EXPECT_EQ(seen.rflags & SFMASK, 0);
-		EXPECT(expect_fault(VEC_PF, read_at, absent));
-	}
+	irq_enable();
+	faults = run_user(jumps_that_fault, (void *)20);
+	irq_disable();
+	EXPECT_EQ(faults, 20);
+	EXPECT_EQ(seen.count, count + 20);
 }
 
 /* The same on the second processor: MSRs and repair are per CPU. */
@@ -374,6 +376,7 @@ static void on_cpu1(void *arg)
 	set_up(syscall_entry);
 	page_set((uint64_t)absent, PAGE_ABSENT);
 	page_set(LSTAR, PAGE_SUPERVISOR);
+	(void)in8(0x3fd); /* an exit: minivm looks for LSTAR at exits (vmm/assist_syscall.c) */
 	failures = run_user(call_many, (void *)50);
 }
 
@@ -401,7 +404,7 @@ static const struct test_case cases[] = {
     {"jump_wrong_flags", jump_wrong_flags, 3},
     {"jump_wild_rcx", jump_wild_rcx, 3},
     {"jump_beside", jump_beside, 3},
-    {"jump_like_syscall", jump_like_syscall, 3},
+    {"jump_like_syscall", jump_like_syscall, 0},
     {"second_processor", second_processor, 0},
 };
 

@@ -32,7 +32,8 @@ void cpu_prepare(unsigned index)
 
 	cpu->index = index;
 	cpu->user_top = (uint64_t)user_stacks[index] + STACK_SIZE;
-	cpu->tss.iomap = sizeof(cpu->tss); /* none: IOPL 3 is what lets ring 3 do port I/O */
+	cpu->tss.iomap = offsetof(struct tss, io_bits);
+	cpu->tss.io_bits[sizeof(cpu->tss.io_bits) - 1] = 0xff; /* AMD APM vol. 2 §12.2.4 */
 	*(struct cpu **)(void *)rt_kernel_stacks[index] = cpu;
 	*(struct cpu **)(void *)user_stacks[index] = cpu;
 }

@@ -17,6 +17,8 @@ struct tss { /* AMD APM vol. 2 §12.2.5 */
 	uint64_t reserved2;
 	uint16_t reserved3;
 	uint16_t iomap;
+	/* All ports are ring 3's. IOPL 3 alone does not do where KVM runs ring 3 natively. */
+	uint8_t io_bits[65536 / 8 + 1];
 } __attribute__((packed));
 
 struct fault {
@@ -60,8 +62,9 @@ void cpu_prepare(unsigned index);
 void cpu_load_tables(unsigned index);
 
 /*
- * Runs fn in ring 3 with IOPL 3 on this processor's user stack and returns what it returned. All
- * memory is accessible to it. Interrupts are handled in ring 0 meanwhile, if they were enabled.
+ * Runs fn in ring 3 with IOPL 3 and all ports open on this processor's user stack and returns what
+ * it returned. All memory is accessible to it. Interrupts are handled in ring 0 meanwhile, if they
+ * were enabled.
  */
 long run_user(long (*fn)(void *arg), void *arg);
 
