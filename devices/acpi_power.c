@@ -46,6 +46,9 @@ const struct io_ops acpi_power_io_ops = {
     .read = acpi_power_read,
     .write = acpi_power_write,
     .destroy = free,
+    .state_version = 1,
+    .save = state_save_nothing,
+    .restore = state_restore_nothing,
 };
 
 int acpi_power_new(const struct vm_end_sink *end, void **out, struct err *err)

@@ -36,6 +36,9 @@ const struct io_ops exit_port_io_ops = {
     .read = exit_port_read,
     .write = exit_port_write,
     .destroy = free,
+    .state_version = 1,
+    .save = state_save_nothing,
+    .restore = state_restore_nothing,
 };
 
 int exit_port_new(const struct vm_end_sink *end, void **out, struct err *err)

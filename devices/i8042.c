@@ -49,6 +49,9 @@ const struct io_ops i8042_io_ops = {
     .read = i8042_read,
     .write = i8042_write,
     .destroy = free,
+    .state_version = 1,
+    .save = state_save_nothing,
+    .restore = state_restore_nothing,
 };
 
 int i8042_new(const struct vm_end_sink *end, void **out, struct err *err)

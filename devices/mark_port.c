@@ -37,6 +37,9 @@ const struct io_ops mark_port_io_ops = {
     .read = mark_port_read,
     .write = mark_port_write,
     .destroy = free,
+    .state_version = 1,
+    .save = state_save_nothing,
+    .restore = state_restore_nothing,
 };
 
 int mark_port_new(void (*mark)(void *opaque), void *opaque, void **out, struct err *err)

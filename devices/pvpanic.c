@@ -39,6 +39,9 @@ const struct io_ops pvpanic_io_ops = {
     .read = pvpanic_read,
     .write = pvpanic_write,
     .destroy = free,
+    .state_version = 1,
+    .save = state_save_nothing,
+    .restore = state_restore_nothing,
 };
 
 int pvpanic_new(const struct vm_end_sink *end, void **out, struct err *err)

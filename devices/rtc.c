@@ -208,6 +208,32 @@ static void rtc_reset(void *dev)
 	pthread_mutex_unlock(&rtc->lock);
 }
 
+/* Not the time: the clock goes on with the host's. */
+static int rtc_save(void *dev, struct state_writer *w, struct err *err)
+{
+	struct rtc *rtc = dev;
+
+	(void)err;
+	pthread_mutex_lock(&rtc->lock);
+	state_put_u8(w, rtc->index);
+	state_put_u8(w, rtc->status_b);
+	pthread_mutex_unlock(&rtc->lock);
+	return 0;
+}
+
+static int rtc_restore(void *dev, struct state_reader *r, struct err *err)
+{
+	struct rtc *rtc = dev;
+
+	(void)err;
+	pthread_mutex_lock(&rtc->lock);
+	rtc->index = state_get_u8(r) & RTC_INDEX_MASK;
+	rtc->status_b = (uint8_t)(RTC_B_24H | (state_get_u8(r) & RTC_B_BINARY));
+	rtc->taken = 0;
+	pthread_mutex_unlock(&rtc->lock);
+	return 0;
+}
+
 static void rtc_destroy(void *dev)
 {
 	struct rtc *rtc = dev;
@@ -222,6 +248,9 @@ const struct io_ops rtc_io_ops = {
     .write = rtc_write,
     .reset = rtc_reset,
     .destroy = rtc_destroy,
+    .state_version = 1,
+    .save = rtc_save,
+    .restore = rtc_restore,
 };
 
 int rtc_new(void **out, struct err *err)

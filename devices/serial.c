@@ -529,11 +529,110 @@ static void serial_io_reset(void *dev)
 	serial_unlock(s);
 }
 
+/*
+ * Registers, both FIFOs, and what is known about interrupts. What the guest has printed and nobody
+ * has taken yet is part of it: it comes out where the machine goes on.
+ */
+static void serial_save_locked(const struct serial *s, struct state_writer *w)
+{
+	const uint8_t registers[] = {s->ier, s->fcr, s->lcr,	    s->mcr,
+				     s->msr, s->scr, s->divisor[0], s->divisor[1]};
+
+	state_put_bytes(w, registers, sizeof(registers));
+	state_put_bool(w, s->overrun);
+	state_put_bool(w, s->dsr);
+	state_put_bool(w, s->thre_pending);
+	state_put_bool(w, s->owed);
+	state_put_u32(w, s->rx_count);
+	for (unsigned i = 0; i < s->rx_count; i++)
+		state_put_u8(w, s->rx[(s->rx_head + i) % SERIAL_FIFO]);
+	state_put_u32(w, (uint32_t)s->tx_count);
+	for (size_t i = 0; i < s->tx_count; i++)
+		state_put_u8(w, s->tx[(s->tx_head + i) % s->tx_capacity]);
+}
+
+static int serial_save(void *dev, struct state_writer *w, struct err *err)
+{
+	struct serial *s = dev;
+
+	(void)err;
+	serial_lock(s);
+	serial_save_locked(s, w);
+	serial_unlock(s);
+	return 0;
+}
+
+static int restore_rx(struct serial *s, struct state_reader *r, struct err *err)
+{
+	uint32_t count = state_get_u32(r);
+
+	if (count > rx_depth(s))
+		return state_bad(err, "%u bytes in the serial port's receiver", count);
+	s->rx_head = 0;
+	s->rx_count = count;
+	state_get_bytes(r, s->rx, count);
+	return 0;
+}
+
+static int restore_tx(struct serial *s, struct state_reader *r, struct err *err)
+{
+	uint32_t count = state_get_u32(r);
+
+	if (count > s->tx_capacity)
+		return state_bad(err, "%u bytes in the serial port's transmitter", count);
+	s->tx_head = 0;
+	s->tx_count = count;
+	state_get_bytes(r, s->tx, count);
+	return 0;
+}
+
+static int serial_restore_locked(struct serial *s, struct state_reader *r, struct err *err)
+{
+	int ret;
+
+	s->ier = state_get_u8(r) & IER_MASK;
+	s->fcr = state_get_u8(r);
+	s->lcr = state_get_u8(r);
+	s->mcr = state_get_u8(r) & MCR_MASK;
+	s->msr = state_get_u8(r);
+	s->scr = state_get_u8(r);
+	state_get_bytes(r, s->divisor, sizeof(s->divisor));
+	s->overrun = state_get_bool(r);
+	s->dsr = state_get_bool(r);
+	s->thre_pending = state_get_bool(r);
+	s->owed = state_get_bool(r);
+	ret = restore_rx(s, r, err);
+	return ret ? ret : restore_tx(s, r, err);
+}
+
+/* A pulse may have been on its way: whatever is pending is pulsed again. */
+static int serial_restore(void *dev, struct state_reader *r, struct err *err)
+{
+	struct serial *s = dev;
+	int ret;
+
+	serial_lock(s);
+	ret = serial_restore_locked(s, r, err);
+	if (!ret) {
+		s->pending = 0;
+		s->rx_refused = true;
+		rx_offer_room(s);
+		serial_update(s);
+		if (s->tx_count > 0)
+			s->todo |= TODO_TX_READY;
+	}
+	serial_unlock(s);
+	return ret;
+}
+
 const struct io_ops serial_io_ops = {
     .name = "serial",
     .read = serial_io_read,
     .write = serial_io_write,
     .reset = serial_io_reset,
+    .state_version = 1,
+    .save = serial_save,
+    .restore = serial_restore,
 };
 
 /* --- host side --- */

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 void bus_init(struct bus *bus, const char *name)
@@ -110,4 +111,76 @@ bool bus_write(const struct bus *bus, uint64_t addr, unsigned len, uint64_t valu
 		return false;
 	r->ops->write(r->dev, addr - r->base, len, value);
 	return true;
+}
+
+/* --- saved state --- */
+
+#define DEVICE_STATE STATE_ID('D', 'E', 'V', ' ')
+
+static int range_save(const struct bus_range *range, struct state_writer *w, struct err *err)
+{
+	const struct io_ops *ops = range->ops;
+	int ret;
+
+	if (!ops->save || !ops->restore)
+		return err_set(err, ENOTSUP, "a machine with %s cannot be saved yet", ops->name);
+	state_begin(w, DEVICE_STATE, ops->state_version);
+	state_put_u64(w, range->base);
+	state_put_string(w, ops->name);
+	ret = ops->save(range->dev, w, err);
+	state_end(w);
+	return ret;
+}
+
+int bus_save(const struct bus *bus, struct state_writer *w, struct err *err)
+{
+	int ret = 0;
+
+	for (unsigned i = 0; !ret && i < bus->count; i++)
+		ret = range_save(&bus->range[i], w, err);
+	return ret;
+}
+
+/* The same device at the same address? */
+static int range_check(const struct bus *bus, const struct bus_range *range, struct state_reader *r,
+		       struct err *err)
+{
+	uint64_t base = state_get_u64(r);
+	char *name = state_get_string(r);
+	int ret = 0;
+
+	if (!name || base != range->base || strcmp(name, range->ops->name) != 0)
+		ret = state_bad(err, "%s: %s at 0x%llx where the machine has %s at 0x%llx",
+				bus->name, name ? name : "nothing", (unsigned long long)base,
+				range->ops->name, (unsigned long long)range->base);
+	free(name);
+	return ret;
+}
+
+static int range_restore(const struct bus *bus, const struct bus_range *range,
+			 struct state_reader *r, struct err *err)
+{
+	const struct io_ops *ops = range->ops;
+	struct state_reader section;
+	int ret;
+
+	if (!ops->save || !ops->restore)
+		return err_set(err, ENOTSUP, "%s cannot be restored", ops->name);
+	ret = state_enter(r, DEVICE_STATE, ops->state_version, &section, err);
+	if (!ret)
+		ret = range_check(bus, range, &section, err);
+	if (!ret)
+		ret = ops->restore(range->dev, &section, err);
+	if (!ret)
+		ret = state_leave(&section, err);
+	return ret ? err_context(err, "%s", ops->name) : 0;
+}
+
+int bus_restore(const struct bus *bus, struct state_reader *r, struct err *err)
+{
+	int ret = 0;
+
+	for (unsigned i = 0; !ret && i < bus->count; i++)
+		ret = range_restore(bus, &bus->range[i], r, err);
+	return ret;
 }

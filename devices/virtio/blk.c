@@ -326,6 +326,42 @@ static void blk_reset(void *dev)
 	blk->virtio = NULL;
 }
 
+/* Nothing is under way when the loop is here; what must fit is the disk itself. */
+static int blk_save(void *dev, struct state_writer *w, struct err *err)
+{
+	const struct virtio_blk *blk = dev;
+
+	(void)err;
+	state_put_u64(w, blk->backend->size);
+	state_put_bool(w, blk->backend->readonly);
+	state_put_bytes(w, blk->id, sizeof(blk->id));
+	return 0;
+}
+
+static int blk_restore(void *dev, struct state_reader *r, struct err *err)
+{
+	const struct virtio_blk *blk = dev;
+	uint64_t size = state_get_u64(r);
+	bool readonly = state_get_bool(r);
+	char id[VIRTIO_BLK_ID_MAX];
+
+	state_get_bytes(r, id, sizeof(id));
+	if (r->short_read)
+		return 0; /* the caller's to say */
+	if (memcmp(id, blk->id, sizeof(id)) != 0)
+		return state_bad(err, "another disk where %.*s is", VIRTIO_BLK_ID_MAX, blk->id);
+	if (size != blk->backend->size)
+		return err_set(err, EINVAL,
+			       "disk %.*s had %llu bytes when the machine was saved; now it has "
+			       "%llu",
+			       VIRTIO_BLK_ID_MAX, blk->id, (unsigned long long)size,
+			       (unsigned long long)blk->backend->size);
+	if (readonly != blk->backend->readonly)
+		return err_set(err, EINVAL, "disk %.*s was %s when the machine was saved",
+			       VIRTIO_BLK_ID_MAX, blk->id, readonly ? "read-only" : "writable");
+	return 0;
+}
+
 static void blk_destroy(void *dev)
 {
 	struct virtio_blk *blk = dev;
@@ -347,6 +383,9 @@ const struct virtio_ops virtio_blk_ops = {
     .notify = blk_notify,
     .reset = blk_reset,
     .destroy = blk_destroy,
+    .state_version = 1,
+    .save = blk_save,
+    .restore = blk_restore,
 };
 
 /* §5.2.4; topology is told in logical blocks. */

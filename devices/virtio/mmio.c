@@ -260,6 +260,26 @@ static void virtio_mmio_reset(void *dev)
 	atomic_store(&m->queue_sel, 0);
 }
 
+static int virtio_mmio_save(void *dev, struct state_writer *w, struct err *err)
+{
+	struct virtio_mmio *m = dev;
+
+	state_put_u32(w, atomic_load(&m->device_features_sel));
+	state_put_u32(w, atomic_load(&m->driver_features_sel));
+	state_put_u32(w, atomic_load(&m->queue_sel));
+	return virtio_save(m->virtio, w, err);
+}
+
+static int virtio_mmio_restore(void *dev, struct state_reader *r, struct err *err)
+{
+	struct virtio_mmio *m = dev;
+
+	atomic_store(&m->device_features_sel, state_get_u32(r));
+	atomic_store(&m->driver_features_sel, state_get_u32(r));
+	atomic_store(&m->queue_sel, state_get_u32(r));
+	return virtio_restore(m->virtio, r, err);
+}
+
 static void virtio_mmio_destroy(void *dev)
 {
 	struct virtio_mmio *m = dev;
@@ -276,6 +296,9 @@ const struct io_ops virtio_mmio_io_ops = {
     .write = virtio_mmio_write,
     .reset = virtio_mmio_reset,
     .destroy = virtio_mmio_destroy,
+    .state_version = 1,
+    .save = virtio_mmio_save,
+    .restore = virtio_mmio_restore,
 };
 
 static void raise_line(void *opaque)

@@ -143,6 +143,29 @@ void vq_stop(struct virtqueue *vq)
 	vq->used = NULL;
 }
 
+/* --- saved state --- */
+
+void vq_save(const struct virtqueue *vq, struct state_writer *w)
+{
+	state_put_u16(w, vq->next_avail);
+	state_put_u16(w, vq->next_used);
+	state_put_u16(w, vq->signalled_used);
+	state_put_bool(w, vq->signalled_valid);
+	state_put_bool(w, vq->broken);
+}
+
+int vq_restore(struct virtqueue *vq, struct state_reader *r, struct err *err)
+{
+	vq->next_avail = state_get_u16(r);
+	vq->next_used = state_get_u16(r);
+	vq->signalled_used = state_get_u16(r);
+	vq->signalled_valid = state_get_bool(r);
+	vq->broken = state_get_bool(r);
+	if (vq->next_avail != vq->next_used)
+		return state_bad(err, "a queue with requests under way");
+	return 0;
+}
+
 /* --- completion --- */
 
 static void count_up(_Atomic uint64_t *counter)

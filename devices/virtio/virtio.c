@@ -21,12 +21,10 @@
  * Kicks are eventfds, watched edge-triggered from activation to reset and never read: each write is
  * an event of its own, and saves a system call per kick.
  */
-#include "minivm/virtio.h"
+#include "virtio_priv.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -39,48 +37,6 @@
 #define CORE_FEATURES                                                                              \
 	(1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_RING_F_INDIRECT_DESC |                        \
 	 1ull << VIRTIO_RING_F_EVENT_IDX)
-
-/* The bits that a driver may set; DEVICE_NEEDS_RESET is ours. */
-#define STATUS_DRIVER_BITS                                                                         \
-	(VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_DRIVER_OK |        \
-	 VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_FAILED)
-
-struct virtio_queue {
-	struct virtio *virtio;
-	unsigned index;
-	int kick_fd;
-	/* under lock */
-	struct vq_layout layout;
-	bool ready;
-	/* the loop's */
-	struct loop_source kick;
-	struct virtqueue vq;
-};
-
-struct virtio {
-	const struct virtio_ops *ops;
-	void *dev;
-	struct virtio_env env;
-	struct virtio_interrupt interrupt;
-	uint64_t offered;
-
-	pthread_mutex_t lock;
-	uint8_t status; /* without DEVICE_NEEDS_RESET */
-	uint64_t accepted;
-
-	bool active; /* the loop's */
-
-	_Atomic uint32_t isr;
-	_Atomic bool needs_reset;
-	_Atomic uint32_t generation;
-	_Atomic uint64_t kicks;
-	_Atomic uint64_t interrupts;
-	_Atomic uint64_t refused;
-	_Atomic uint64_t activations;
-	struct log_limit log_limit;
-
-	struct virtio_queue queue[VIRTIO_QUEUES_MAX];
-};
 
 static void count_up(_Atomic uint64_t *counter)
 {
@@ -194,19 +150,21 @@ static void queue_stop_on_loop(void *opaque)
 	queue_stop(opaque);
 }
 
-static int queue_start(struct virtio_queue *q)
+int virtio_queue_start(struct virtio_queue *q)
 {
 	struct virtio *virtio = q->virtio;
 	bool event_idx = (virtio->accepted & 1ull << VIRTIO_RING_F_EVENT_IDX) != 0;
 	bool indirect = (virtio->accepted & 1ull << VIRTIO_RING_F_INDIRECT_DESC) != 0;
-	struct err err;
-	int ret;
 
-	ret = vq_start(&q->vq, virtio->env.mem, &q->layout, event_idx, indirect);
-	if (ret < 0)
-		return ret;
+	return vq_start(&q->vq, virtio->env.mem, &q->layout, event_idx, indirect);
+}
+
+int virtio_queue_watch(struct virtio_queue *q)
+{
+	struct err err;
+
 	/* A kick that came early is reported at once: the counter is not 0. */
-	return loop_watch(virtio->env.loop, &q->kick, EPOLLIN | EPOLLET, &err);
+	return loop_watch(q->virtio->env.loop, &q->kick, EPOLLIN | EPOLLET, &err);
 }
 
 /*
@@ -220,7 +178,8 @@ static void activate_on_loop(void *opaque)
 	for (unsigned i = 0; i < virtio->ops->queues; i++) {
 		if (!virtio->queue[i].ready)
 			continue;
-		if (queue_start(&virtio->queue[i]) < 0)
+		if (virtio_queue_start(&virtio->queue[i]) < 0 ||
+		    virtio_queue_watch(&virtio->queue[i]) < 0)
 			goto fail;
 	}
 	virtio->active = true;
@@ -456,25 +415,25 @@ void virtio_set_queue_ready(struct virtio *virtio, uint32_t queue, bool ready)
 
 /* --- kicks --- */
 
-static void kick_write(int fd)
+void virtio_queue_kick(const struct virtio_queue *q)
 {
 	const uint64_t one = 1;
 
 	/* The only failure is EAGAIN, after 2^64 kicks. */
-	(void)!write(fd, &one, sizeof(one));
+	(void)!write(q->kick_fd, &one, sizeof(one));
 }
 
 void virtio_kick(struct virtio *virtio, uint32_t queue)
 {
 	if (queue < virtio->ops->queues)
-		kick_write(virtio->queue[queue].kick_fd);
+		virtio_queue_kick(&virtio->queue[queue]);
 	else
 		virtio_refuse(virtio);
 }
 
 void virtio_notify_again(struct virtio *virtio, unsigned queue)
 {
-	kick_write(virtio->queue[queue].kick_fd);
+	virtio_queue_kick(&virtio->queue[queue]);
 }
 
 int virtio_kick_fd(const struct virtio *virtio, unsigned queue)

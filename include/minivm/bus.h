@@ -13,12 +13,14 @@
 #include <stdint.h>
 
 #include "minivm/err.h"
+#include "minivm/state.h"
 
 /*
  * `off` is relative to the base of the range, off + len lies inside the range, len is 1, 2, 4 or 8.
  * Values are little-endian in the low len bytes; a read's upper bytes are ignored. reset puts the
  * device back to its power-on state; destroy frees it. reset and destroy may be NULL where there is
- * nothing to do; read and write may not.
+ * nothing to do; read and write may not. A device without save and restore makes its machine one
+ * that cannot be saved; one that has nothing to keep says so with state_save_nothing.
  */
 struct io_ops {
 	const char *name;
@@ -26,6 +28,9 @@ struct io_ops {
 	void (*write)(void *dev, uint64_t off, unsigned len, uint64_t value);
 	void (*reset)(void *dev);
 	void (*destroy)(void *dev);
+	uint16_t state_version; /* of what save writes; from 1 */
+	state_save_fn *save;
+	state_restore_fn *restore;
 };
 
 struct bus_range {
@@ -56,5 +61,13 @@ int bus_add(struct bus *bus, uint64_t base, uint64_t len, const struct io_ops *o
  */
 bool bus_read(const struct bus *bus, uint64_t addr, unsigned len, uint64_t *value);
 bool bus_write(const struct bus *bus, uint64_t addr, unsigned len, uint64_t value);
+
+/*
+ * All devices of the bus, a section each, in the order of their addresses. No vCPU runs and the
+ * devices are paused. -ENOTSUP names the device that cannot be saved; what a device's op returns.
+ */
+int bus_save(const struct bus *bus, struct state_writer *w, struct err *err);
+/* Into the same devices at the same addresses, before the machine runs. */
+int bus_restore(const struct bus *bus, struct state_reader *r, struct err *err);
 
 #endif

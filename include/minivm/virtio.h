@@ -18,6 +18,9 @@
  * activate, notify and reset run on the device's loop, one at a time; the thread that wrote Status
  * waits for activate and reset, with that lock held. So the thread that runs the device's loop must
  * neither touch registers nor wait for vCPU threads while they run.
+ *
+ * Saving. With all vCPUs stopped the device is paused, saved, and resumed. A device that does all
+ * its work inside notify needs neither pause nor resume.
  */
 #ifndef MINIVM_VIRTIO_H
 #define MINIVM_VIRTIO_H
@@ -29,6 +32,7 @@
 #include "minivm/log.h"
 #include "minivm/loop.h"
 #include "minivm/memory.h"
+#include "minivm/state.h"
 #include "minivm/virtqueue.h"
 
 #define VIRTIO_QUEUES_MAX 4
@@ -55,6 +59,21 @@ struct virtio_ops {
 	/* Stop: nothing of this device touches guest memory after it returned. */
 	void (*reset)(void *dev);
 	void (*destroy)(void *dev);
+	/*
+	 * Of an active device, on its loop. After pause, until resume, the device touches neither
+	 * queues nor guest memory, and no popped chain is out: what was popped has been completed.
+	 * Either may be NULL.
+	 */
+	void (*pause)(void *dev);
+	void (*resume)(void *dev);
+	/*
+	 * The device's own state; the core keeps features, status, queues and interrupt status. On
+	 * the loop, paused. restore comes after activate if the driver had the device active;
+	 * notify is called for each queue afterwards. Both NULL: the device cannot be saved.
+	 */
+	uint16_t state_version; /* of what save writes; from 1 */
+	state_save_fn *save;
+	state_restore_fn *restore;
 };
 
 /* --- for device modules, on the device's loop --- */
@@ -90,6 +109,20 @@ int virtio_new(const struct virtio_ops *ops, void *dev, const struct virtio_env 
  * run.
  */
 void virtio_reset(struct virtio *virtio);
+
+/*
+ * No vCPU runs. Pausing waits for the device's loop; kicks that come meanwhile are seen after
+ * virtio_resume(). Not on a device that is paused.
+ */
+void virtio_pause(struct virtio *virtio);
+void virtio_resume(struct virtio *virtio);
+/*
+ * Of a paused device. -ENOTSUP: its ops cannot. For restoring, the device was just made, with the
+ * same queues; its driver's features must be on offer. An interrupt that was under way is raised
+ * again, so the interrupt controllers are restored before.
+ */
+int virtio_save(struct virtio *virtio, struct state_writer *w, struct err *err);
+int virtio_restore(struct virtio *virtio, struct state_reader *r, struct err *err);
 
 /* Ends device and all. No vCPU runs any more; the loop still exists. NULL is fine. */
 void virtio_destroy(struct virtio *virtio);

@@ -14,6 +14,7 @@
 #include <sys/uio.h>
 
 #include "minivm/memory.h"
+#include "minivm/state.h"
 
 #define VQ_SIZE_MAX 256u /* largest queue size that we offer; a power of 2 */
 
@@ -82,6 +83,13 @@ static inline const struct iovec *vq_writable(const struct vq_chain *c)
 int vq_start(struct virtqueue *vq, const struct guest_mem *mem, const struct vq_layout *layout,
 	     bool event_idx, bool indirect);
 void vq_stop(struct virtqueue *vq);
+
+/*
+ * The running part of a started queue of which no chain is out. Restoring: into a queue that
+ * vq_start() has just started with the same layout; -EINVAL.
+ */
+void vq_save(const struct virtqueue *vq, struct state_writer *w);
+int vq_restore(struct virtqueue *vq, struct state_reader *r, struct err *err);
 
 /*
  * Takes the next chain. 1: `chain` is filled, and must be completed by exactly one vq_push().
