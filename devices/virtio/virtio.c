@@ -111,7 +111,7 @@ void virtio_isr_ack(struct virtio *virtio, uint32_t bits)
 
 struct virtqueue *virtio_queue(struct virtio *virtio, unsigned index)
 {
-	assert(index < virtio->ops->queues);
+	assert(index < virtio->queues);
 	return &virtio->queue[index].vq;
 }
 
@@ -138,10 +138,10 @@ static void stop_on_loop(void *opaque)
 	if (!virtio->active)
 		return;
 	virtio->active = false;
-	for (unsigned i = 0; i < virtio->ops->queues; i++)
+	for (unsigned i = 0; i < virtio->queues; i++)
 		loop_unwatch(virtio->env.loop, &virtio->queue[i].kick);
 	virtio->ops->reset(virtio->dev);
-	for (unsigned i = 0; i < virtio->ops->queues; i++)
+	for (unsigned i = 0; i < virtio->queues; i++)
 		queue_stop(&virtio->queue[i]);
 }
 
@@ -175,7 +175,7 @@ static void activate_on_loop(void *opaque)
 {
 	struct virtio *virtio = opaque;
 
-	for (unsigned i = 0; i < virtio->ops->queues; i++) {
+	for (unsigned i = 0; i < virtio->queues; i++) {
 		if (!virtio->queue[i].ready)
 			continue;
 		if (virtio_queue_start(&virtio->queue[i]) < 0 ||
@@ -188,7 +188,7 @@ static void activate_on_loop(void *opaque)
 	return;
 
 fail:
-	for (unsigned i = 0; i < virtio->ops->queues; i++)
+	for (unsigned i = 0; i < virtio->queues; i++)
 		queue_stop(&virtio->queue[i]);
 	virtio_needs_reset(virtio);
 }
@@ -255,7 +255,7 @@ static void reset_locked(struct virtio *virtio)
 	loop_call(virtio->env.loop, stop_on_loop, virtio);
 	virtio->status = 0;
 	virtio->accepted = 0;
-	for (unsigned i = 0; i < virtio->ops->queues; i++) {
+	for (unsigned i = 0; i < virtio->queues; i++) {
 		virtio->queue[i].layout = (struct vq_layout){0};
 		virtio->queue[i].ready = false;
 	}
@@ -316,7 +316,7 @@ void virtio_reset(struct virtio *virtio)
 
 uint16_t virtio_queue_size_max(const struct virtio *virtio, uint32_t queue)
 {
-	return queue < virtio->ops->queues ? virtio->ops->queue_size_max : 0;
+	return queue < virtio->queues ? virtio->ops->queue_size_max : 0;
 }
 
 /*
@@ -325,10 +325,10 @@ uint16_t virtio_queue_size_max(const struct virtio *virtio, uint32_t queue)
  */
 static struct virtio_queue *queue_lock_for_change(struct virtio *virtio, uint32_t queue)
 {
-	struct virtio_queue *q = &virtio->queue[queue < VIRTIO_QUEUES_MAX ? queue : 0];
+	struct virtio_queue *q = &virtio->queue[queue < virtio->queues ? queue : 0];
 
 	pthread_mutex_lock(&virtio->lock);
-	if (queue < virtio->ops->queues && !q->ready &&
+	if (queue < virtio->queues && !q->ready &&
 	    (virtio->status & VIRTIO_CONFIG_S_DRIVER_OK) == 0)
 		return q;
 	virtio_refuse(virtio);
@@ -377,7 +377,7 @@ bool virtio_queue_ready(struct virtio *virtio, uint32_t queue)
 {
 	bool ready;
 
-	if (queue >= virtio->ops->queues)
+	if (queue >= virtio->queues)
 		return false;
 	pthread_mutex_lock(&virtio->lock);
 	ready = virtio->queue[queue].ready;
@@ -400,7 +400,7 @@ void virtio_set_queue_ready(struct virtio *virtio, uint32_t queue, bool ready)
 	struct virtio_queue *q;
 
 	if (!ready) {
-		if (queue < virtio->ops->queues)
+		if (queue < virtio->queues)
 			queue_unready(virtio, queue);
 		else
 			virtio_refuse(virtio);
@@ -425,7 +425,7 @@ void virtio_queue_kick(const struct virtio_queue *q)
 
 void virtio_kick(struct virtio *virtio, uint32_t queue)
 {
-	if (queue < virtio->ops->queues)
+	if (queue < virtio->queues)
 		virtio_queue_kick(&virtio->queue[queue]);
 	else
 		virtio_refuse(virtio);
@@ -438,7 +438,7 @@ void virtio_notify_again(struct virtio *virtio, unsigned queue)
 
 int virtio_kick_fd(const struct virtio *virtio, unsigned queue)
 {
-	return queue < virtio->ops->queues ? virtio->queue[queue].kick_fd : -1;
+	return queue < virtio->queues ? virtio->queue[queue].kick_fd : -1;
 }
 
 /* --- configuration space --- */
@@ -492,7 +492,7 @@ static void interrupt_nowhere(void *opaque)
 
 static void virtio_free(struct virtio *virtio)
 {
-	for (unsigned i = 0; i < virtio->ops->queues; i++) {
+	for (unsigned i = 0; i < virtio->queues; i++) {
 		if (virtio->queue[i].kick_fd >= 0)
 			close(virtio->queue[i].kick_fd);
 	}
@@ -503,21 +503,24 @@ static void virtio_free(struct virtio *virtio)
 int virtio_new(const struct virtio_ops *ops, void *dev, const struct virtio_env *env,
 	       struct virtio **out, struct err *err)
 {
-	struct virtio *virtio = calloc(1, sizeof(*virtio));
+	unsigned queues = ops->queue_count ? ops->queue_count(dev) : ops->queues;
+	struct virtio *virtio =
+	    calloc(1, sizeof(*virtio) + (size_t)queues * sizeof(virtio->queue[0]));
 	int ret;
 
-	assert(ops->queues <= VIRTIO_QUEUES_MAX && ops->queue_size_max <= VQ_SIZE_MAX);
+	assert(queues <= VIRTIO_QUEUES_MAX && ops->queue_size_max <= VQ_SIZE_MAX);
 	if (!virtio)
 		return err_sys(err, ENOMEM, "%s", ops->name);
+	virtio->queues = queues;
 	virtio->ops = ops;
 	virtio->dev = dev;
 	virtio->env = *env;
 	virtio->interrupt.raise = interrupt_nowhere;
 	virtio->offered = ops->features(dev) | CORE_FEATURES;
 	pthread_mutex_init(&virtio->lock, NULL);
-	for (unsigned i = 0; i < ops->queues; i++)
+	for (unsigned i = 0; i < queues; i++)
 		virtio->queue[i].kick_fd = -1;
-	for (unsigned i = 0; i < ops->queues; i++) {
+	for (unsigned i = 0; i < queues; i++) {
 		struct virtio_queue *q = &virtio->queue[i];
 
 		q->virtio = virtio;
@@ -561,8 +564,13 @@ void virtio_counters(const struct virtio *virtio, struct virtio_counters *out)
 	    .refused = count_read(&virtio->refused),
 	    .activations = count_read(&virtio->activations),
 	};
-	for (unsigned i = 0; i < virtio->ops->queues; i++)
+	for (unsigned i = 0; i < virtio->queues; i++)
 		out->malformed += count_read(&virtio->queue[i].vq.count.malformed);
+}
+
+unsigned virtio_queue_count(const struct virtio *virtio)
+{
+	return virtio->queues;
 }
 
 const struct virtio_ops *virtio_device_ops(const struct virtio *virtio)

@@ -36,6 +36,7 @@ struct virtio {
 	struct virtio_env env;
 	struct virtio_interrupt interrupt;
 	uint64_t offered;
+	unsigned queues;
 
 	pthread_mutex_t lock;
 	uint8_t status; /* without DEVICE_NEEDS_RESET */
@@ -52,7 +53,7 @@ struct virtio {
 	_Atomic uint64_t activations;
 	struct log_limit log_limit;
 
-	struct virtio_queue queue[VIRTIO_QUEUES_MAX];
+	struct virtio_queue queue[]; /* `queues` of them */
 };
 
 /* --- virtio.c, on the loop --- */

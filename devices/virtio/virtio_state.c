@@ -25,7 +25,7 @@ static void pause_on_loop(void *opaque)
 {
 	struct virtio *virtio = opaque;
 
-	for (unsigned i = 0; i < virtio->ops->queues; i++)
+	for (unsigned i = 0; i < virtio->queues; i++)
 		loop_unwatch(virtio->env.loop, &virtio->queue[i].kick);
 	if (virtio->active && virtio->ops->pause)
 		virtio->ops->pause(virtio->dev);
@@ -37,7 +37,7 @@ static void resume_on_loop(void *opaque)
 
 	if (!virtio->active)
 		return;
-	for (unsigned i = 0; i < virtio->ops->queues; i++) {
+	for (unsigned i = 0; i < virtio->queues; i++) {
 		struct virtio_queue *q = &virtio->queue[i];
 
 		if (q->vq.started && virtio_queue_watch(q) < 0)
@@ -72,7 +72,7 @@ static void save_on_loop(void *opaque)
 	struct virtio *virtio = call->virtio;
 
 	state_put_bool(call->w, virtio->active);
-	for (unsigned i = 0; i < virtio->ops->queues; i++) {
+	for (unsigned i = 0; i < virtio->queues; i++) {
 		const struct virtqueue *vq = &virtio->queue[i].vq;
 
 		state_put_bool(call->w, vq->started);
@@ -88,13 +88,13 @@ static void save_on_loop(void *opaque)
 static void save_setup(const struct virtio *virtio, struct state_writer *w)
 {
 	state_put_u32(w, virtio->ops->device_id);
-	state_put_u32(w, virtio->ops->queues);
+	state_put_u32(w, virtio->queues);
 	state_put_u8(w, virtio->status);
 	state_put_u64(w, virtio->accepted);
 	state_put_u32(w, atomic_load(&virtio->isr));
 	state_put_bool(w, atomic_load(&virtio->needs_reset));
 	state_put_u32(w, atomic_load(&virtio->generation));
-	for (unsigned i = 0; i < virtio->ops->queues; i++) {
+	for (unsigned i = 0; i < virtio->queues; i++) {
 		const struct virtio_queue *q = &virtio->queue[i];
 
 		state_put_u16(w, q->layout.size);
@@ -155,7 +155,7 @@ static int restore_setup(struct virtio *virtio, struct state_reader *r, struct e
 	uint64_t missing;
 	int ret = 0;
 
-	if (device_id != virtio->ops->device_id || queues != virtio->ops->queues)
+	if (device_id != virtio->ops->device_id || queues != virtio->queues)
 		return state_bad(err, "virtio device %u with %u queues where the machine has %u",
 				 device_id, queues, virtio->ops->device_id);
 	virtio->status = state_get_u8(r);
@@ -196,7 +196,7 @@ static int restore_running(struct virtio *virtio, struct state_reader *r, struct
 
 	if (active && (virtio->status & VIRTIO_CONFIG_S_DRIVER_OK) == 0)
 		return state_bad(err, "a device that runs without its driver");
-	for (unsigned i = 0; !ret && i < virtio->ops->queues; i++)
+	for (unsigned i = 0; !ret && i < virtio->queues; i++)
 		ret = restore_queue(&virtio->queue[i], active, r, err);
 	if (!ret)
 		ret = state_enter(r, DEVICE_STATE, virtio->ops->state_version, &device, err);
@@ -226,7 +226,7 @@ static void restore_on_loop(void *opaque)
 /* Kicks and interrupts: see the head comment. */
 static void wake(struct virtio *virtio)
 {
-	for (unsigned i = 0; i < virtio->ops->queues; i++) {
+	for (unsigned i = 0; i < virtio->queues; i++) {
 		struct virtio_queue *q = &virtio->queue[i];
 
 		if (!q->vq.started)

@@ -35,7 +35,7 @@
 #include "minivm/state.h"
 #include "minivm/virtqueue.h"
 
-#define VIRTIO_QUEUES_MAX 4
+#define VIRTIO_QUEUES_MAX 32
 
 struct virtio; /* the device as the driver sees it; devices/virtio/virtio.c */
 
@@ -43,10 +43,12 @@ struct virtio_ops {
 	const char *name;	   /* "virtio-blk" */
 	const char *guest_kconfig; /* "CONFIG_VIRTIO_BLK", for hints */
 	uint32_t device_id;	   /* VIRTIO 1.2 §5 */
-	unsigned queues;
+	unsigned queues;	   /* without queue_count */
 	uint16_t queue_size_max;
 	uint32_t config_len; /* bytes of device configuration space */
 
+	/* How many queues `dev` has, at most VIRTIO_QUEUES_MAX. NULL: `queues`. */
+	unsigned (*queue_count)(void *dev);
 	/* Device feature bits to offer; the core adds VERSION_1, INDIRECT_DESC, EVENT_IDX. */
 	uint64_t (*features)(void *dev);
 	/* off + len <= config_len. config_write may be NULL: writes are dropped. */
@@ -138,6 +140,7 @@ struct virtio_counters {
 /* Any thread, any time. */
 void virtio_counters(const struct virtio *virtio, struct virtio_counters *out);
 const struct virtio_ops *virtio_device_ops(const struct virtio *virtio);
+unsigned virtio_queue_count(const struct virtio *virtio);
 
 /* --- for transports, on vCPU threads --- */
 
