@@ -325,6 +325,14 @@ int vq_pop(struct virtqueue *vq, struct vq_chain *chain)
 	return 0;
 }
 
+void vq_unpop(struct virtqueue *vq)
+{
+	if (!vq->started)
+		return;
+	vq->next_avail--;
+	atomic_fetch_sub_explicit(&vq->count.chains, 1, memory_order_relaxed);
+}
+
 /* --- notifications, both ways --- */
 
 bool vq_should_signal(struct virtqueue *vq)

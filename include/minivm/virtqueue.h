@@ -100,6 +100,12 @@ int vq_restore(struct virtqueue *vq, struct state_reader *r, struct err *err);
  */
 int vq_pop(struct virtqueue *vq, struct vq_chain *chain);
 
+/*
+ * Puts back the chain that the last vq_pop() returned, which then counts as not popped: it is the
+ * next one again, and is read anew. Right after that vq_pop() only.
+ */
+void vq_unpop(struct virtqueue *vq);
+
 /* Completes a chain; `written` bytes of its writable part were filled (clamped to its length). */
 void vq_push(struct virtqueue *vq, const struct vq_chain *chain, uint32_t written);
 

@@ -161,6 +161,30 @@ RingTest(completions_in_any_order)
 	expect_used(0, 16);
 }
 
+RingTest(put_back)
+{
+	ring_set(&ring, 1, RING_BUFFERS, 16, 0, 0);
+	ring_set(&ring, 2, RING_BUFFERS + 64, 32, 0, 0);
+	ring_offer(&ring, 1);
+	ring_offer(&ring, 2);
+	cr_assert_eq(vq_pop(&vq, &chain), 1);
+	vq_unpop(&vq);
+	cr_expect_eq(ring_used_idx(&ring), 0);
+	cr_expect_eq(vq.count.chains, 0);
+	cr_expect(vq_enable_notify(&vq));
+	/* Read anew: the driver may have changed its mind. */
+	ring_set(&ring, 1, RING_BUFFERS, 24, 0, 0);
+	cr_assert_eq(vq_pop(&vq, &chain), 1);
+	cr_expect_eq(chain.head, 1);
+	cr_expect_eq(chain.readable_len, 24);
+	vq_push(&vq, &chain, 0);
+	expect_used(1, 0);
+	cr_assert_eq(vq_pop(&vq, &chain), 1);
+	cr_expect_eq(chain.head, 2);
+	vq_stop(&vq);
+	vq_unpop(&vq);
+}
+
 RingTest(zero_length_buffers)
 {
 	ring_set(&ring, 0, RING_BUFFERS, 0, D_NEXT, 1);
