@@ -208,9 +208,9 @@ int board_populate(struct machine *m, struct err *err)
 int board_start(struct machine *m, struct err *err)
 {
 	bool is_tty;
-	int ret = board_start_disks(m, err);
+	int ret = 0;
 
-	if (!ret && m->config->console == CONSOLE_SERIAL) {
+	if (m->config->console == CONSOLE_SERIAL) {
 		ret = term_raw(STDIN_FILENO, &is_tty, err);
 		m->log->crlf = !ret && is_tty;
 	}

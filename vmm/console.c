@@ -128,16 +128,24 @@ static bool out_flush(struct console *c)
 	return false;
 }
 
+/* Waits for the reader. Most never stall: a descriptor is watched from the first time on. What
+ * epoll cannot watch is tried again a little later. */
+static void out_wait(struct console *c)
+{
+	struct err err;
+
+	if (c->out_source.watched)
+		loop_rearm(c->loop, &c->out_source, EPOLLOUT);
+	else if (loop_watch(c->loop, &c->out_source, EPOLLOUT, &err) < 0)
+		loop_timer_arm(&c->flush, FLUSH_NS);
+}
+
 static void on_flush(void *opaque)
 {
 	struct console *c = opaque;
 
-	if (!out_flush(c))
-		return;
-	if (c->out_source.watched)
-		loop_rearm(c->loop, &c->out_source, EPOLLOUT);
-	else
-		loop_timer_arm(&c->flush, FLUSH_NS);
+	if (out_flush(c))
+		out_wait(c);
 }
 
 static void on_out_event(void *opaque, uint32_t events)
@@ -315,18 +323,6 @@ static void on_in_work(void *opaque)
 
 /* --- life --- */
 
-/* A file that cannot be watched stays unwatched, which the rest of this file knows how to handle.
- */
-static int console_watch(struct console *c, struct loop_source *source, int fd, loop_event_fn *fn,
-			 struct err *err)
-{
-	int rc;
-
-	*source = (struct loop_source){.fd = fd, .fn = fn, .opaque = c};
-	rc = loop_watch(c->loop, source, 0, err);
-	return rc == -EPERM ? 0 : rc;
-}
-
 static int console_open_in(struct console *c, struct err *err)
 {
 	int rc;
@@ -338,7 +334,11 @@ static int console_open_in(struct console *c, struct err *err)
 	rc = hostfd_open(&c->in, c->opt.in_fd, false, err);
 	if (rc < 0)
 		return err_context(err, "input");
-	return console_watch(c, &c->in_source, c->in.fd, on_in_event, err);
+	c->in_source = (struct loop_source){.fd = c->in.fd, .fn = on_in_event, .opaque = c};
+	rc = loop_watch(c->loop, &c->in_source, in_wanted(c) > 0 ? EPOLLIN : 0, err);
+	/* A file that cannot be watched stays unwatched, which in_schedule() knows how to handle.
+	 */
+	return rc == -EPERM ? 0 : rc;
 }
 
 static int console_open_out(struct console *c, struct err *err)
@@ -347,7 +347,8 @@ static int console_open_out(struct console *c, struct err *err)
 
 	if (rc < 0)
 		return err_context(err, "output");
-	return console_watch(c, &c->out_source, c->out.fd, on_out_event, err);
+	c->out_source = (struct loop_source){.fd = c->out.fd, .fn = on_out_event, .opaque = c};
+	return 0;
 }
 
 int console_new(struct loop *loop, const struct irq_line *irq, const struct console_options *opt,

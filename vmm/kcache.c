@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
@@ -46,7 +47,8 @@ static int open_private(const char *path)
 		fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	if (fstat(fd, &st) == 0 && st.st_uid == geteuid() && (st.st_mode & 077) == 0)
+	/* AT_EUID: geteuid(), which never changes in our life, without the system call. */
+	if (fstat(fd, &st) == 0 && st.st_uid == getauxval(AT_EUID) && (st.st_mode & 077) == 0)
 		return fd;
 	close(fd);
 	return -EPERM;
@@ -60,17 +62,21 @@ static char *default_path(void)
 	char *path = NULL;
 	int len = -1;
 
-	if (base && base[0] == '/') {
-		mkdir(base, 0700); /* mostly it is there */
+	if (base && base[0] == '/')
 		len = asprintf(&path, "%s/minivm", base);
-	} else if (home && home[0] == '/') {
-		if (asprintf(&path, "%s/.cache", home) < 0)
-			return NULL;
-		mkdir(path, 0700);
-		free(path);
+	else if (home && home[0] == '/')
 		len = asprintf(&path, "%s/.cache/minivm", home);
-	}
 	return len < 0 ? NULL : path;
+}
+
+/* The directory that `path` is to be made in; mostly it is there. */
+static void make_parent(char *path)
+{
+	char *slash = strrchr(path, '/');
+
+	*slash = '\0';
+	mkdir(path, 0700);
+	*slash = '/';
 }
 
 static int open_default(struct kcache *cache)
@@ -80,6 +86,10 @@ static int open_default(struct kcache *cache)
 	if (!path)
 		return 0;
 	cache->dir = open_private(path);
+	if (cache->dir == -ENOENT) {
+		make_parent(path);
+		cache->dir = open_private(path);
+	}
 	if (cache->dir == -EPERM)
 		log_msg(cache->log, LOG_LEVEL_WARN,
 			"kernel cache %s: not used, others may write to it; chmod 700 it, or give "

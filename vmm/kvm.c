@@ -4,8 +4,8 @@
  *
  * Why so thin: what to do with KVM is decided in vcpu.c and machine.c; here is only how to ask and
  * what to tell the user when the answer is no. The start-up path is counted in system calls
- * (100 for a whole start), so it asks for the capabilities that a machine cannot do without and for
- * nothing else; `minivm doctor` asks for all.
+ * (100 for a whole start), so the capabilities that a machine cannot do without are asked for when
+ * a call has failed, to tell why; `minivm doctor` asks for all.
  *
  * Reference: Linux Documentation/virt/kvm/api.rst, cited by section.
  */
@@ -172,7 +172,6 @@ static const struct kvm_cap cap_table[] = {
     CAP(KVM_CAP_IRQCHIP, 1, true, "interrupt controllers in the kernel"),
     CAP(KVM_CAP_PIT2, 1, true, "8254 timer in the kernel"),
     CAP(KVM_CAP_SET_TSS_ADDR, 1, true, "starting vCPUs on Intel processors"),
-    CAP(KVM_CAP_SET_IDENTITY_MAP_ADDR, 1, true, "starting vCPUs on Intel processors"),
     CAP(KVM_CAP_EXT_CPUID, 1, true, "CPUID of the guest"),
     CAP(KVM_CAP_IRQFD, 1, true, "interrupts by eventfd"),
     CAP(KVM_CAP_IOEVENTFD, 1, true, "queue notifications by eventfd"),
@@ -215,6 +214,14 @@ int kvm_caps_required(int kvm_fd, struct err *err)
 		return err_hint(err, "`minivm doctor` lists what it has");
 	}
 	return 0;
+}
+
+/* Without it KVM_RUN takes no notice of run->immediate_exit; nothing fails. */
+int kvm_caps_silent(int kvm_fd, struct err *err)
+{
+	if (kvm_check_extension(kvm_fd, KVM_CAP_IMMEDIATE_EXIT) > 0)
+		return 0;
+	return kvm_caps_required(kvm_fd, err);
 }
 
 void kvm_caps_probe(int kvm_fd, struct kvm_caps *caps)
@@ -304,15 +311,6 @@ int kvm_vm_set_memory(int vm_fd, unsigned slot, uint32_t flags, uint64_t gpa, ui
 		    err, errno,
 		    "KVM_SET_USER_MEMORY_REGION (slot %u, %llu bytes at guest address 0x%llx)",
 		    slot, (unsigned long long)bytes, (unsigned long long)gpa);
-	return 0;
-}
-
-int kvm_vm_set_identity_map_addr(int vm_fd, uint64_t gpa, struct err *err)
-{
-	__u64 addr = gpa;
-
-	if (ioctl(vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &addr) < 0)
-		return err_sys(err, errno, "KVM_SET_IDENTITY_MAP_ADDR");
 	return 0;
 }
 

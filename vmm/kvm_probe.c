@@ -176,9 +176,6 @@ static int vm_open(struct probe_vm *vm, int kvm_fd, struct err *err)
 	rc = kvm_vm_create(kvm_fd, &vm->vm_fd, err);
 	if (rc < 0)
 		return rc;
-	rc = kvm_vm_set_identity_map_addr(vm->vm_fd, KVM_IDENTITY_MAP_GPA, err);
-	if (rc < 0)
-		return rc;
 	rc = kvm_vm_set_tss_addr(vm->vm_fd, KVM_TSS_GPA, err);
 	if (rc < 0)
 		return rc;

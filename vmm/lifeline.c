@@ -31,16 +31,27 @@ static void grace_over(void *opaque)
 	stop_now(m);
 }
 
+/* The timer is made when it is needed: most machines end by themselves. */
+static int start_grace(struct machine *m)
+{
+	struct err err = {0};
+	int ret = loop_timer_init(m->loop, &m->lifeline.grace, grace_over, m, &err);
+
+	if (ret)
+		log_msg(m->log, LOG_LEVEL_WARN, "no time for the guest to shut down: %s", err.text);
+	else
+		loop_timer_arm(&m->lifeline.grace, m->config->grace_seconds * 1000000000ull);
+	return ret;
+}
+
 static void ask_guest(struct machine *m)
 {
 	m->lifeline.asked = true;
 	log_msg(m->log, LOG_LEVEL_INFO, "asking the guest to shut down");
 	serial_set_dsr(console_serial(m->console), false);
 	irq_line_raise(&m->button);
-	if (m->config->grace_seconds == 0)
+	if (m->config->grace_seconds == 0 || start_grace(m))
 		grace_over(m);
-	else
-		loop_timer_arm(&m->lifeline.grace, m->config->grace_seconds * 1000000000ull);
 }
 
 static void on_signal(void *opaque, uint32_t events)
@@ -72,25 +83,20 @@ int lifeline_open(struct machine *m, struct err *err)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
-	if (sigprocmask(SIG_BLOCK, &set, NULL))
+	/* Exactly these, whatever mask we were started with: vCPU threads inherit it, and their
+	 * kick must get through. */
+	if (sigprocmask(SIG_SETMASK, &set, NULL))
 		return err_sys(err, errno, "blocking signals");
 	l->source.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (l->source.fd < 0)
 		return err_sys(err, errno, "signalfd");
 	l->source.fn = on_signal;
 	l->source.opaque = m;
-	ret = loop_timer_init(m->loop, &l->grace, grace_over, m, err);
-	if (ret)
-		goto fail;
 	ret = loop_watch(m->loop, &l->source, EPOLLIN, err);
-	if (ret)
-		goto fail_timer;
-	return 0;
-fail_timer:
-	loop_timer_destroy(&l->grace);
-fail:
-	close(l->source.fd);
-	l->source.fd = -1;
+	if (ret) {
+		close(l->source.fd);
+		l->source.fd = -1;
+	}
 	return ret;
 }
 

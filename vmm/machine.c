@@ -90,6 +90,15 @@ static int configure(struct machine *m, struct err *err)
 	return ret;
 }
 
+/* If KVM lacks something that machines need, that is why, whatever else was said. */
+static void explain(const struct machine *m, struct err *err)
+{
+	struct err missing = {0};
+
+	if (m->kvm_fd >= 0 && kvm_caps_required(m->kvm_fd, &missing))
+		*err = missing;
+}
+
 int machine_new(const struct vm_config *config, struct log *log, struct timeline *timeline,
 		struct machine **out, struct err *err)
 {
@@ -114,8 +123,9 @@ int machine_new(const struct vm_config *config, struct log *log, struct timeline
 	m->env.end.opaque = m;
 	ret = configure(m, err);
 	if (ret) {
+		explain(m, err);
 		machine_destroy(m);
-		return ret;
+		return err->code;
 	}
 	*out = m;
 	return 0;
@@ -188,10 +198,13 @@ int machine_run(struct machine *m, struct err *err)
 
 	if (!ret)
 		ret = board_start(m, err);
-	if (!ret)
-		ret = start_assist_timer(m, err);
 	for (i = 0; !ret && i < m->vcpu_count; i++)
 		ret = vcpu_start(&m->vcpu[i], err);
+	/* The rest while the guest starts; what it asks of a disk that early stays pending. */
+	if (!ret)
+		ret = start_assist_timer(m, err);
+	if (!ret)
+		ret = board_start_disks(m, err);
 	if (!ret) {
 		ret = loop_run(m->loop);
 		if (ret)

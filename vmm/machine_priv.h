@@ -112,8 +112,9 @@ struct machine {
 int board_plan(struct machine *m, struct err *err);
 /* Makes the devices and puts them on the buses. Opens the user's files: last in the set-up. */
 int board_populate(struct machine *m, struct err *err);
-/* Starts and stops the devices' threads; the terminal is in raw mode in between. */
+/* Before the vCPUs run: the terminal in raw mode. board_start_disks() follows when they do. */
 int board_start(struct machine *m, struct err *err);
+/* Stops the devices' threads, which may not have been started. */
 void board_stop(struct machine *m);
 void board_depopulate(struct machine *m);
 /* DESCRIBE_MPTABLE: the command-line words that describe the virtio devices. */

@@ -42,13 +42,11 @@ int machine_open_vm(struct machine *m, struct err *err)
 	int ret = kvm_open(KVM_DEVICE_PATH, &m->kvm_fd, err);
 
 	if (!ret)
-		ret = kvm_caps_required(m->kvm_fd, err);
+		ret = kvm_caps_silent(m->kvm_fd, err);
 	if (!ret)
 		ret = probe_cpu(m, err);
 	if (!ret)
 		ret = kvm_vm_create(m->kvm_fd, &m->vm_fd, err);
-	if (!ret)
-		ret = kvm_vm_set_identity_map_addr(m->vm_fd, KVM_IDENTITY_MAP_GPA, err);
 	if (!ret)
 		ret = kvm_vm_set_tss_addr(m->vm_fd, KVM_TSS_GPA, err);
 	if (!ret)

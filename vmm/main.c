@@ -3,6 +3,7 @@
  * minivm: the order of the phases, and the only place that exits.
  */
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -82,8 +83,11 @@ out:
  */
 static void keep_standard_descriptors(void)
 {
+	struct pollfd std[] = {{.fd = STDIN_FILENO}, {.fd = STDOUT_FILENO}, {.fd = STDERR_FILENO}};
 	int fd;
 
+	if (poll(std, 3, 0) == 0)
+		return; /* POLLNVAL would have told of a closed one */
 	do
 		fd = open("/dev/null", O_RDWR);
 	while (fd >= 0 && fd <= STDERR_FILENO);

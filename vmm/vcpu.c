@@ -102,16 +102,11 @@ static void *vcpu_thread(void *opaque)
 {
 	struct vcpu *v = opaque;
 	bool go_on = true;
-	sigset_t set;
 	char name[16];
 	int ret;
 
 	snprintf(name, sizeof(name), "vcpu%u", v->index);
 	pthread_setname_np(pthread_self(), name);
-	sigemptyset(&set);
-	sigaddset(&set, VCPU_KICK_SIGNAL);
-	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-
 	timeline_mark(v->env->timeline, TIMELINE_FIRST_RUN);
 	while (go_on && !atomic_load_explicit(&v->env->stop, memory_order_acquire)) {
 		assist_before_run(v->assist); /* NULL, and nothing to do, on ordinary hosts */

@@ -22,11 +22,11 @@
 
 /*
  * Two places that KVM on Intel hosts needs for itself (api.rst 4.40, 4.44): one page of identity
- * map and three pages of TSS, below 4 GiB and away from memory slots and devices. These lie in the
- * MMIO hole, above the I/O APIC (0xfec00000) and the local APIC (0xfee00000).
+ * map and three pages of TSS, below 4 GiB and away from memory slots and devices. They lie in the
+ * MMIO hole, above the I/O APIC (0xfec00000) and the local APIC (0xfee00000): the map at
+ * 0xfffbc000, which is KVM's default and thus not set, the TSS behind it, which has no default.
  */
-#define KVM_IDENTITY_MAP_GPA 0xfffbc000u
-#define KVM_TSS_GPA	     0xfffbd000u
+#define KVM_TSS_GPA 0xfffbd000u
 
 /* --- /dev/kvm --- */
 
@@ -72,8 +72,14 @@ struct kvm_caps {
 /* The table; *count <= KVM_CAPS_MAX. */
 const struct kvm_cap *kvm_cap_table(size_t *count);
 
-/* Start-up path: asks for the needed ones only. -ENOTSUP, naming the first that is missing. */
+/* Asks for the needed ones only. -ENOTSUP, naming the first that is missing. */
 int kvm_caps_required(int kvm_fd, struct err *err);
+
+/*
+ * Start-up path: asks only for what no call would fail without. When a call did fail,
+ * kvm_caps_required() tells whether something is missing that explains it.
+ */
+int kvm_caps_silent(int kvm_fd, struct err *err);
 
 /* All of the table, for the doctor. */
 void kvm_caps_probe(int kvm_fd, struct kvm_caps *caps);
@@ -117,8 +123,7 @@ int kvm_vm_create(int kvm_fd, int *vm_fd, struct err *err);
 int kvm_vm_set_memory(int vm_fd, unsigned slot, uint32_t flags, uint64_t gpa, uint64_t bytes,
 		      void *host, struct err *err);
 
-/* Both before the first vCPU. */
-int kvm_vm_set_identity_map_addr(int vm_fd, uint64_t gpa, struct err *err);
+/* Before the first vCPU. */
 int kvm_vm_set_tss_addr(int vm_fd, uint32_t gpa, struct err *err);
 
 /* PIC, I/O APIC and a local APIC for each vCPU; before the first vCPU. GSI n = pin n. */

@@ -1,9 +1,18 @@
 #!/bin/bash
 # Runs the benchmarks: on this machine's /dev/kvm where it can be used, else inside the outer Linux
 # (tests/outer), where KVM is emulated and only ratios and counts mean something.
-# Usage: run.sh [ROUNDS] (from the top folder, after `make bench-build rootfs`)
+# Usage: run.sh [-w here|outer] [ROUNDS] (from the top folder, after `make bench-build rootfs`)
+#	-w: on which of the two, whatever this machine has
 set -u
 cd "$(dirname "$0")/../.." || exit 1
+where=
+while getopts w: opt; do
+	case $opt in
+	w) where=$OPTARG ;;
+	*) exit 2 ;;
+	esac
+done
+shift $((OPTIND - 1))
 rounds=${1:-}
 files="build/minivm build/bench build/floor build/bench-first.elf build/guest/round_trip.elf
 	guest-images/kernel/bzImage build/guest/vmlinux build/guest/root.img"
@@ -22,7 +31,6 @@ direct() {
 	command -v firecracker >/dev/null && set -- "$@" --firecracker "$(command -v firecracker)"
 	build/bench "$@" --host "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), "
 }
-
 # A program with its libraries, each at its own path below DIR, so that the loader finds them there
 # with as many system calls as on this machine.
 copy_program() { # DIR PROGRAM
@@ -70,7 +78,7 @@ for r in qemu:qemu-system-x86_64 kvmtool:lkvm firecracker:firecracker; do
 	p=\$(command -v \${r#*:}) && set -- "\$@" --\${r%:*} \$p
 done
 cd /disk
-./bench "\$@" --json /tmp/json --emulated --host "outer Linux under QEMU's emulation (no usable /dev/kvm here), "
+./bench "\$@" --json /tmp/json --emulated --host "outer Linux under QEMU's emulation, "
 rc=\$?
 echo @@json
 cat /tmp/json
@@ -84,10 +92,14 @@ EOF
 	return $rc
 }
 
-if build/minivm doctor >/dev/null 2>&1; then
+if [ -z "$where" ]; then
+	where=outer
+	build/minivm doctor >/dev/null 2>&1 && where=here
+fi
+if [ "$where" = here ]; then
 	direct
 else
-	echo "/dev/kvm cannot be used here: measuring inside an outer Linux under QEMU's emulation"
+	echo "measuring inside an outer Linux under QEMU's emulation"
 	outer
 fi
 rc=$?
