@@ -25,12 +25,17 @@ static enum describe_mode choose_description(const struct machine *m)
 
 int board_plan(struct machine *m, struct err *err)
 {
+	int ret;
+
 	m->describe = choose_description(m);
 	if (m->describe == DESCRIBE_ACPI) {
 		m->button.gsi = BOARD_BUTTON_GSI;
 		m->irqs.used |= 1u << BOARD_BUTTON_GSI;
 	}
-	return board_plan_disks(m, err);
+	ret = board_plan_disks(m, err);
+	if (!ret)
+		ret = board_plan_devices(m, err);
+	return ret;
 }
 
 int board_describe(const struct machine *m, struct cmdline *c, struct err *err)
@@ -199,6 +204,8 @@ int board_populate(struct machine *m, struct err *err)
 	if (!ret)
 		ret = board_add_disks(m, err);
 	if (!ret)
+		ret = board_add_devices(m, err);
+	if (!ret)
 		ret = add_button(m, err);
 	if (!ret)
 		ret = add_console(m, err);
@@ -219,6 +226,7 @@ int board_start(struct machine *m, struct err *err)
 
 void board_stop(struct machine *m)
 {
+	board_stop_devices(m);
 	board_stop_disks(m);
 }
 
@@ -231,6 +239,7 @@ void board_depopulate(struct machine *m)
 		close(m->console_fd);
 	irq_line_close(&m->com1);
 	irq_line_close(&m->button);
+	board_remove_devices(m);
 	board_remove_disks(m);
 	free(m->mark_port);
 	for (i = 0; i < BOARD_PLATFORM_DEVICES; i++) {

@@ -143,6 +143,19 @@ static const struct cli_option option_table[] = {
 		"input. See CONSOLE.",
     },
     {
+	.name = "rng",
+	.arg = "off|on|rate=SIZE",
+	.commands = CLI_CMD_RUN,
+	.section = "machine",
+	.key = "rng",
+	.set = config_set_rng,
+	.words = "off on rate=",
+	.help = "random bytes from the host (default off)",
+	.more = "on: a virtio entropy device, /dev/hwrng in Linux, fed from getrandom(2). "
+		"rate=SIZE: no more than that many bytes a second, 1 to 1G. Linux guests seed "
+		"themselves without it from the processor (RDRAND) and from timing.",
+    },
+    {
 	.name = "assist",
 	.arg = "auto|on|off",
 	.commands = CLI_CMD_RUN,

@@ -270,6 +270,37 @@ int config_set_console(struct vm_config *config, const char *text, const char *d
 	return 0;
 }
 
+/* Bytes a second. */
+static int parse_rate(const char *text, uint64_t *rate, struct err *err)
+{
+	char quoted[CONFIG_QUOTE_MAX];
+	int rc = config_parse_size(text, rate, err);
+
+	if (rc == 0 && (*rate == 0 || *rate > CONFIG_RNG_RATE_MAX))
+		return err_set(err, EINVAL, "%s is not a rate; it is 1 to 1G, bytes a second",
+			       config_quote(quoted, text));
+	return rc;
+}
+
+int config_set_rng(struct vm_config *config, const char *text, const char *dir, struct err *err)
+{
+	static const struct word modes[] = {{"off", false}, {"on", true}};
+	static const char word[] = "rate=";
+	uint64_t rate = 0;
+	int mode;
+
+	(void)dir;
+	if (strncmp(text, word, sizeof(word) - 1) == 0)
+		mode = parse_rate(text + sizeof(word) - 1, &rate, err) < 0 ? err->code : true;
+	else
+		mode = parse_word(text, modes, 2, "off, on, rate=SIZE", err);
+	if (mode < 0)
+		return mode;
+	config->rng = mode;
+	config->rng_rate = rate;
+	return 0;
+}
+
 int config_set_assist(struct vm_config *config, const char *text, const char *dir, struct err *err)
 {
 	static const struct word modes[] = {

@@ -200,11 +200,13 @@ int machine_run(struct machine *m, struct err *err)
 		ret = board_start(m, err);
 	for (i = 0; !ret && i < m->vcpu_count; i++)
 		ret = vcpu_start(&m->vcpu[i], err);
-	/* The rest while the guest starts; what it asks of a disk that early stays pending. */
+	/* The rest while the guest starts; what it asks of a device that early stays pending. */
 	if (!ret)
 		ret = start_assist_timer(m, err);
 	if (!ret)
 		ret = board_start_disks(m, err);
+	if (!ret)
+		ret = board_start_devices(m, err);
 	if (!ret) {
 		ret = loop_run(m->loop);
 		if (ret)

@@ -57,6 +57,24 @@ struct board_disk {
 	struct board_slot *slot;
 };
 
+/* A counter of a device's own, for --stats. */
+struct device_counter {
+	const char *name;
+	uint64_t value;
+};
+#define BOARD_COUNTERS_MAX 12
+
+struct device_kind; /* a row of the table in board_device.c */
+
+/* A virtio device that is no disk. */
+struct board_device {
+	const struct device_kind *kind;
+	char name[16]; /* "rng"; "net0", "net1" where there may be several */
+	unsigned index;
+	void *dev; /* the slot's, once it is plugged */
+	struct board_slot *slot;
+};
+
 /* Orderly shutdown from outside: vmm/lifeline.c. */
 struct lifeline {
 	struct loop_source source; /* signalfd */
@@ -92,6 +110,9 @@ struct machine {
 	struct board_slot slot[BOARD_SLOTS_MAX];
 	unsigned disk_count; /* opened so far */
 	struct board_disk disk[CONFIG_DISKS_MAX];
+	unsigned device_count; /* planned */
+	struct board_device device[BOARD_SLOTS_MAX];
+	struct iothread device_io; /* shared by the devices, there only with one of them */
 
 	struct cmdline cmdline;
 	struct boot_result boot;
@@ -112,7 +133,10 @@ struct machine {
 int board_plan(struct machine *m, struct err *err);
 /* Makes the devices and puts them on the buses. Opens the user's files: last in the set-up. */
 int board_populate(struct machine *m, struct err *err);
-/* Before the vCPUs run: the terminal in raw mode. board_start_disks() follows when they do. */
+/*
+ * Before the vCPUs run: the terminal in raw mode. board_start_disks() and board_start_devices()
+ * follow when they do.
+ */
 int board_start(struct machine *m, struct err *err);
 /* Stops the devices' threads, which may not have been started. */
 void board_stop(struct machine *m);
@@ -143,6 +167,17 @@ int board_add_disks(struct machine *m, struct err *err);
 int board_start_disks(struct machine *m, struct err *err);
 void board_stop_disks(struct machine *m);
 void board_remove_disks(struct machine *m);
+
+/* --- board_device.c, in the order of a machine's life --- */
+
+int board_plan_devices(struct machine *m, struct err *err);
+int board_add_devices(struct machine *m, struct err *err);
+int board_start_devices(struct machine *m, struct err *err);
+void board_stop_devices(struct machine *m);
+void board_remove_devices(struct machine *m);
+/* The device's own counters; how many. */
+unsigned board_device_counters(const struct board_device *device,
+			       struct device_counter out[BOARD_COUNTERS_MAX]);
 
 /* --- machine_boot.c --- */
 

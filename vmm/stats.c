@@ -3,7 +3,7 @@
  * --stats: what happened, as JSON. The keys are documented in the man page and stay stable.
  *
  *	{"end": {"reason", "status"}, "kernel": {...}, "vcpus": [{"exits": {...}, ...}],
- *	 "console": {...}, "disks": [{...}], "assist": {...}}
+ *	 "console": {...}, "disks": [{...}], "devices": [{...}], "assist": {...}}
  *
  * jansson keeps the first failed allocation out of sight: a value that could not be made is NULL,
  * setting it fails, and machine_stats() then gives NULL as a whole.
@@ -78,13 +78,23 @@ static json_t *console_of(struct builder *b, const struct machine *m)
 	return object;
 }
 
+static void put_virtio(struct builder *b, json_t *object, const struct virtio *virtio)
+{
+	struct virtio_counters count;
+
+	virtio_counters(virtio, &count);
+	put_count(b, object, "kicks", count.kicks);
+	put_count(b, object, "interrupts", count.interrupts);
+	put_count(b, object, "malformed", count.malformed);
+	put_count(b, object, "refused", count.refused);
+	put_count(b, object, "activations", count.activations);
+}
+
 static json_t *disk_of(struct builder *b, const struct board_disk *disk)
 {
-	struct virtio_counters virtio;
 	struct virtio_blk_counters blk;
 	json_t *object = json_object();
 
-	virtio_counters(disk->slot->virtio, &virtio);
 	virtio_blk_counters(disk->blk, &blk);
 	put(b, object, "name", json_string(disk->io.name));
 	put_count(b, object, "requests", blk.requests);
@@ -92,11 +102,7 @@ static json_t *disk_of(struct builder *b, const struct board_disk *disk)
 	put_count(b, object, "written_bytes", blk.written_bytes);
 	put_count(b, object, "flushes", blk.flushes);
 	put_count(b, object, "errors", blk.errors);
-	put_count(b, object, "kicks", virtio.kicks);
-	put_count(b, object, "interrupts", virtio.interrupts);
-	put_count(b, object, "malformed", virtio.malformed);
-	put_count(b, object, "refused", virtio.refused);
-	put_count(b, object, "activations", virtio.activations);
+	put_virtio(b, object, disk->slot->virtio);
 	return object;
 }
 
@@ -107,6 +113,31 @@ static json_t *disks_of(struct builder *b, const struct machine *m)
 
 	for (i = 0; i < m->disk_count; i++) {
 		if (json_array_append_new(list, disk_of(b, &m->disk[i])))
+			b->failed = true;
+	}
+	return list;
+}
+
+static json_t *device_of(struct builder *b, const struct board_device *device)
+{
+	struct device_counter count[BOARD_COUNTERS_MAX];
+	unsigned n = board_device_counters(device, count);
+	json_t *object = json_object();
+
+	put(b, object, "name", json_string(device->name));
+	for (unsigned i = 0; i < n; i++)
+		put_count(b, object, count[i].name, count[i].value);
+	put_virtio(b, object, device->slot->virtio);
+	return object;
+}
+
+static json_t *devices_of(struct builder *b, const struct machine *m)
+{
+	json_t *list = json_array();
+	unsigned i;
+
+	for (i = 0; i < m->device_count; i++) {
+		if (json_array_append_new(list, device_of(b, &m->device[i])))
 			b->failed = true;
 	}
 	return list;
@@ -168,6 +199,7 @@ json_t *machine_stats(const struct machine *m)
 	put(&b, root, "vcpus", vcpus_of(&b, m));
 	put(&b, root, "console", console_of(&b, m));
 	put(&b, root, "disks", disks_of(&b, m));
+	put(&b, root, "devices", devices_of(&b, m));
 	put(&b, root, "assist", assist_of(&b, m));
 	if (b.failed) {
 		json_decref(root);

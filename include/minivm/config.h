@@ -27,6 +27,7 @@
 #define CONFIG_MEMORY_UNIT    4096ull
 #define CONFIG_GRACE_DEFAULT  10
 #define CONFIG_GRACE_MAX      3600
+#define CONFIG_RNG_RATE_MAX   (1ull << 30)
 
 enum console_kind {
 	CONSOLE_SERIAL, /* COM1 on stdin and stdout */
@@ -78,6 +79,8 @@ struct vm_config {
 	struct disk_config disk[CONFIG_DISKS_MAX];
 	enum console_kind console;
 	char *console_file; /* with CONSOLE_FILE */
+	bool rng;	    /* an entropy device */
+	uint64_t rng_rate;  /* bytes a second; 0: no limit */
 	enum assist_mode assist;
 	enum describe_mode describe;
 	enum entry_mode entry;
@@ -133,6 +136,7 @@ config_set_fn config_set_memory;
 config_set_fn config_set_hugepages;
 config_set_fn config_set_disk; /* PATH[,word]... */
 config_set_fn config_set_console;
+config_set_fn config_set_rng;
 config_set_fn config_set_assist;
 config_set_fn config_set_describe;
 config_set_fn config_set_entry;

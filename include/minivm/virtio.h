@@ -51,7 +51,10 @@ struct virtio_ops {
 	unsigned (*queue_count)(void *dev);
 	/* Device feature bits to offer; the core adds VERSION_1, INDIRECT_DESC, EVENT_IDX. */
 	uint64_t (*features)(void *dev);
-	/* off + len <= config_len. config_write may be NULL: writes are dropped. */
+	/*
+	 * off + len <= config_len; config_len 0: never called, may be NULL. config_write may be
+	 * NULL: writes are dropped.
+	 */
 	void (*config_read)(void *dev, uint32_t off, unsigned len, void *out);
 	void (*config_write)(void *dev, uint32_t off, unsigned len, const void *in);
 	/* DRIVER_OK: queues are started, `features` is what was negotiated. */

@@ -67,9 +67,9 @@ static inline void *vdriver_loop_thread(void *opaque)
 	return NULL;
 }
 
-/* Takes the device over. Its log lines go to /dev/null. */
-static inline void vdriver_init(struct vdriver *d, const struct virtio_ops *ops, void *dev,
-				uint16_t queue_size)
+/* Takes device and loop over. The device's log lines go to /dev/null. */
+static inline void vdriver_init_on(struct vdriver *d, const struct virtio_ops *ops, void *dev,
+				   uint16_t queue_size, struct loop *loop)
 {
 	struct virtio_env env;
 	struct err err = {0};
@@ -78,12 +78,23 @@ static inline void vdriver_init(struct vdriver *d, const struct virtio_ops *ops,
 	ring_init(&d->ring, queue_size);
 	d->log =
 	    (struct log){.fd = open("/dev/null", O_WRONLY | O_CLOEXEC), .level = LOG_LEVEL_DEBUG};
-	cr_assert_eq(loop_new(&d->loop, &err), 0, "%s", err.text);
+	d->loop = loop;
 	cr_assert_eq(irq_line_open(&d->irq, 5, &err), 0, "%s", err.text);
 	env = (struct virtio_env){.mem = &d->ring.mem, .loop = d->loop, .log = &d->log};
 	cr_assert_eq(virtio_new(ops, dev, &env, &d->virtio, &err), 0, "%s", err.text);
 	cr_assert_eq(virtio_mmio_new(d->virtio, &d->irq, &d->mmio, &err), 0, "%s", err.text);
 	cr_assert_eq(pthread_create(&d->thread, NULL, vdriver_loop_thread, d->loop), 0);
+}
+
+/* The same with a loop of its own. */
+static inline void vdriver_init(struct vdriver *d, const struct virtio_ops *ops, void *dev,
+				uint16_t queue_size)
+{
+	struct loop *loop;
+	struct err err = {0};
+
+	cr_assert_eq(loop_new(&loop, &err), 0, "%s", err.text);
+	vdriver_init_on(d, ops, dev, queue_size, loop);
 }
 
 static inline void vdriver_fini(struct vdriver *d)

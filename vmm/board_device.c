@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The board's virtio devices other than disks: one table says which there are and how each is made.
+ * They share one thread with one event loop, which is there only if one of them is. It cannot be
+ * the main loop: that one joins the vCPUs at the end, and a vCPU may be waiting for the loop of a
+ * device that it resets.
+ */
+#include <stdio.h>
+
+#include "machine_priv.h"
+#include "minivm/virtio_rng.h"
+
+struct device_kind {
+	const char *name; /* in --stats and in messages */
+	const struct virtio_ops *ops;
+	/* How many of them the configuration wants. */
+	unsigned (*wanted)(const struct vm_config *config);
+	/* Makes the index-th: its state, for ops. Its loop will be m->device_io's. */
+	int (*make)(struct machine *m, unsigned index, void **dev, struct err *err);
+	/* Its own counters beside those of virtio_counters(); returns how many. */
+	unsigned (*counters)(const void *dev, struct device_counter out[BOARD_COUNTERS_MAX]);
+	bool numbered; /* there may be several: their names have the index behind */
+};
+
+/* --- entropy --- */
+
+static unsigned rng_wanted(const struct vm_config *config)
+{
+	return config->rng ? 1 : 0;
+}
+
+static int rng_make(struct machine *m, unsigned index, void **dev, struct err *err)
+{
+	const struct virtio_rng_options opt = {
+	    .source = &virtio_rng_host_source,
+	    .loop = m->device_io.loop,
+	    .log = m->log,
+	    .rate = m->config->rng_rate,
+	};
+	struct virtio_rng *rng;
+	int ret = virtio_rng_new(&opt, &rng, err);
+
+	(void)index;
+	if (!ret)
+		*dev = rng;
+	return ret;
+}
+
+static unsigned rng_counters(const void *dev, struct device_counter out[BOARD_COUNTERS_MAX])
+{
+	struct virtio_rng_counters c;
+
+	virtio_rng_counters(dev, &c);
+	out[0] = (struct device_counter){"requests", c.requests};
+	out[1] = (struct device_counter){"bytes", c.bytes};
+	out[2] = (struct device_counter){"throttled", c.throttled};
+	out[3] = (struct device_counter){"errors", c.errors};
+	return 4;
+}
+
+/* --- the table; the order is that of the slots --- */
+
+static const struct device_kind kinds[] = {
+    {
+	.name = "rng",
+	.ops = &virtio_rng_ops,
+	.wanted = rng_wanted,
+	.make = rng_make,
+	.counters = rng_counters,
+    },
+};
+
+#define KINDS (sizeof(kinds) / sizeof(kinds[0]))
+
+/* --- their life --- */
+
+static int plan_device(struct machine *m, const struct device_kind *kind, unsigned index,
+		       struct err *err)
+{
+	struct board_device *d = &m->device[m->device_count];
+	int ret;
+
+	d->kind = kind;
+	d->index = index;
+	if (kind->numbered)
+		snprintf(d->name, sizeof(d->name), "%s%u", kind->name, index);
+	else
+		snprintf(d->name, sizeof(d->name), "%s", kind->name);
+	/* There are as many slots as there is room for devices. */
+	ret = board_slot_take(m, &d->slot, err);
+	if (ret)
+		return err_context(err, "%s", d->name);
+	m->device_count++;
+	return 0;
+}
+
+int board_plan_devices(struct machine *m, struct err *err)
+{
+	int ret = 0;
+
+	for (unsigned k = 0; k < KINDS; k++) {
+		unsigned wanted = kinds[k].wanted(m->config);
+
+		for (unsigned i = 0; !ret && i < wanted; i++)
+			ret = plan_device(m, &kinds[k], i, err);
+	}
+	return ret;
+}
+
+static int add_device(struct machine *m, struct board_device *d, struct err *err)
+{
+	int ret = d->kind->make(m, d->index, &d->dev, err);
+
+	if (!ret)
+		ret = board_slot_plug(m, d->slot, d->kind->ops, d->dev, m->device_io.loop, err);
+	return ret ? err_context(err, "%s", d->name) : 0;
+}
+
+int board_add_devices(struct machine *m, struct err *err)
+{
+	int ret;
+
+	if (m->device_count == 0)
+		return 0;
+	ret = iothread_init(&m->device_io, "devices", err);
+	for (unsigned i = 0; !ret && i < m->device_count; i++)
+		ret = add_device(m, &m->device[i], err);
+	return ret;
+}
+
+int board_start_devices(struct machine *m, struct err *err)
+{
+	return m->device_io.loop ? iothread_start(&m->device_io, err) : 0;
+}
+
+void board_stop_devices(struct machine *m)
+{
+	iothread_stop(&m->device_io);
+}
+
+void board_remove_devices(struct machine *m)
+{
+	for (unsigned i = 0; i < m->device_count; i++)
+		board_slot_unplug(m->device[i].slot);
+	iothread_destroy(&m->device_io);
+}
+
+unsigned board_device_counters(const struct board_device *device,
+			       struct device_counter out[BOARD_COUNTERS_MAX])
+{
+	return device->kind->counters ? device->kind->counters(device->dev, out) : 0;
+}
