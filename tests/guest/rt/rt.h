@@ -58,6 +58,8 @@ uint64_t parse_number(const char *text, const char **end);
 void print(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* "prefix: cpu 0 ..." diagnostics are lines that start with "# ". */
 void print_bytes(const char *data, size_t len);
+/* Before the last words of a payload: whoever is inside print() does not hold them up. */
+void print_break_lock(void);
 
 /* --- test cases --- */
 

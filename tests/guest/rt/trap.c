@@ -52,6 +52,7 @@ void trap_load(void)
 
 static _Noreturn void unexpected(const struct trap_frame *f)
 {
+	print_break_lock(); /* the trap may have come in the middle of a line */
 	print("not ok - unexpected trap: vector %lu error 0x%lx rip 0x%lx cr2 0x%lx cpl %lu rsp "
 	      "0x%lx "
 	      "cpu %u\n",
