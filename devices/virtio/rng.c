@@ -221,14 +221,44 @@ static void rng_activate(void *dev, struct virtio *virtio, uint64_t features)
 	rng->virtio = virtio;
 }
 
-/* The bucket stays: a reset gives no fresh tokens. */
-static void rng_reset(void *dev)
+/* What waits for tokens stays in the ring; whoever resumes us has the loop look there. */
+static void rng_pause(void *dev)
 {
 	struct virtio_rng *rng = dev;
 
 	if (rng->grain > 0)
 		loop_timer_arm(&rng->timer, 0);
+}
+
+/* The bucket stays: a reset gives no fresh tokens. */
+static void rng_reset(void *dev)
+{
+	struct virtio_rng *rng = dev;
+
+	rng_pause(rng);
 	rng->virtio = NULL;
+}
+
+/* A restored machine gets no fresh tokens either. */
+static int rng_save(void *dev, struct state_writer *w, struct err *err)
+{
+	const struct virtio_rng *rng = dev;
+
+	(void)err;
+	state_put_u64(w, rng->bucket.tokens);
+	return 0;
+}
+
+/* The rate is this machine's, whatever the saved one had. */
+static int rng_restore(void *dev, struct state_reader *r, struct err *err)
+{
+	struct virtio_rng *rng = dev;
+	uint64_t tokens = state_get_u64(r);
+
+	(void)err;
+	if (rng->grain > 0 && tokens < rng->bucket.tokens)
+		rng->bucket.tokens = tokens;
+	return 0;
 }
 
 static void rng_destroy(void *dev)
@@ -250,6 +280,10 @@ const struct virtio_ops virtio_rng_ops = {
     .notify = rng_notify,
     .reset = rng_reset,
     .destroy = rng_destroy,
+    .pause = rng_pause,
+    .state_version = 1,
+    .save = rng_save,
+    .restore = rng_restore,
 };
 
 static int set_rate(struct virtio_rng *rng, const struct virtio_rng_options *opt, struct err *err)

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 #include "minivm/virtio_rng.h"
-#include "vdriver.h"
+#include "state_rig.h"
 
 #define FEATURES (F_VERSION_1 | F_INDIRECT | F_EVENT_IDX)
 #define DATA	 RING_BUFFERS
@@ -55,18 +55,23 @@ static const struct virtio_rng_source fake_ops = {
 static struct vdriver drv;
 static struct virtio_rng *rng;
 
-/* The driver's loop is made by vdriver_init(), but the device's timer wants it before. */
-static void make(uint64_t rate, uint64_t features)
+/* A device that no driver has started. Its timer wants the loop before vdriver_init() makes one. */
+static void make_device(struct vdriver *d, uint64_t rate)
 {
 	struct virtio_rng_options opt = {.source = &fake_ops, .log = &drv.log, .rate = rate};
 	struct err err = {0};
 
-	memset(&fake, 0, sizeof(fake));
 	cr_assert_eq(loop_new(&opt.loop, &err), 0, "%s", err.text);
 	cr_assert_eq(virtio_rng_new(&opt, &rng, &err), 0, "%s", err.text);
+	vdriver_init_on(d, &virtio_rng_ops, rng, 64, opt.loop);
+}
+
+static void make(uint64_t rate, uint64_t features)
+{
+	memset(&fake, 0, sizeof(fake));
+	make_device(&drv, rate);
 	fake.next = 1;
 	fake.longest = 0;
-	vdriver_init_on(&drv, &virtio_rng_ops, rng, 64, opt.loop);
 	vdriver_start(&drv, features);
 }
 
@@ -370,4 +375,47 @@ RngTest(a_reset_gives_no_tokens)
 	ring_set(&drv.ring, 0, DATA, 64, D_WRITE, 0);
 	offer(0);
 	expect_waiting(0);
+}
+
+/* --- saved and restored --- */
+
+/* A request waits for the rate; the restored device has no more tokens than the saved one. */
+RngTest(goes_on_where_it_was_saved)
+{
+	struct vdriver first, second;
+	struct virtio_rng *first_rng;
+	struct state_writer w;
+	struct err err = {0};
+	uint32_t id, len;
+
+	remake(1000, FEATURES);
+	cr_expect_eq(simple(990), 990);
+	offer(0);
+	expect_waiting(1);
+	vdriver_save(&drv, &w);
+	/* Paused: time passes, nothing is answered. */
+	fake.now = 500 * MS;
+	usleep(100000);
+	vdriver_settle(&drv);
+	cr_expect_eq(ring_used_idx(&drv.ring), 1);
+
+	first = drv;
+	first_rng = rng;
+	make_device(&second, 1000);
+	cr_assert_eq(vdriver_restore(&first, &w, &second, &err), 0, "%s", err.text);
+	drv = second;
+	vdriver_settle(&drv);
+	cr_expect_eq(ring_used_idx(&drv.ring), 1, "10 tokens, 64 are a grain");
+	fake.now = 600 * MS;
+	cr_assert(vdriver_used(&drv, &id, &len));
+	cr_expect_eq(len, 110);
+	vdriver_fini(&drv);
+
+	/* And the one that was saved, once it may. */
+	drv = first;
+	rng = first_rng;
+	virtio_resume(drv.virtio);
+	cr_assert(vdriver_used(&drv, &id, &len));
+	cr_expect_gt(len, 0);
+	state_writer_free(&w);
 }
