@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The host's side of virtio-vsock: the listening socket, the CONNECT line, and connections to the
+ * sockets of services. Nothing here waits; a line has a length and a time.
+ *
+ * A process that connects has to say where to. Until it has, it costs a connection of the table, so
+ * there are not many of these at once: the rest waits in the listener's backlog, and so does
+ * everybody while the table is full or descriptors are short.
+ *
+ * System calls: socket, fchmod, bind, listen, connect, stat, unlink, prlimit64, accept4, recvfrom,
+ * sendto, sendmsg, close, and those of the loop.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vsock_internal.h"
+
+#define BACKLOG		 128
+#define ACCEPTS_PER_TURN 32u
+#define CONNECT_WORD	 "CONNECT "
+
+/* Descriptors beside the connections': files, eventfds, KVM's. */
+#define OTHER_FDS 256u
+
+_Static_assert(VSOCK_PATH_MAX + sizeof("_4294967295") <=
+		   sizeof(((struct sockaddr_un *)NULL)->sun_path),
+	       "a port's path fits");
+
+static int stream_socket(void)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	return fd < 0 ? -errno : fd;
+}
+
+/* The loop's thread makes connections only to sockets: they answer at once, or are busy. */
+static int connect_to(const struct sockaddr_un *addr)
+{
+	int fd = stream_socket();
+	int ret;
+
+	if (fd < 0)
+		return fd;
+	if (connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0)
+		return fd;
+	ret = -errno;
+	close(fd);
+	return ret;
+}
+
+int vsock_host_connect(const struct virtio_vsock *v, uint32_t port)
+{
+	struct sockaddr_un addr = v->addr;
+	size_t len = strlen(addr.sun_path);
+
+	snprintf(addr.sun_path + len, sizeof(addr.sun_path) - len, "_%u", port);
+	return connect_to(&addr);
+}
+
+ssize_t vsock_host_send(int fd, const struct iovec *iov, unsigned n)
+{
+	/* sendmsg() does not write to what it sends. */
+	struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = n};
+	ssize_t sent = sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+	if (sent >= 0)
+		return sent;
+	return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+}
+
+/* --- the CONNECT line --- */
+
+/* "CONNECT <port>", the line end cut off. */
+static bool parse_line(const char *line, size_t len, uint32_t *port)
+{
+	size_t word = strlen(CONNECT_WORD);
+	uint64_t value = 0;
+
+	if (len <= word || len > word + 10 || memcmp(line, CONNECT_WORD, word) != 0)
+		return false;
+	for (size_t i = word; i < len; i++) {
+		if (line[i] < '0' || line[i] > '9')
+			return false;
+		value = value * 10 + (unsigned)(line[i] - '0');
+	}
+	*port = (uint32_t)value;
+	return value <= UINT32_MAX;
+}
+
+/*
+ * Takes the line's next bytes, and none of those behind it: they are for the guest. 1: the line is
+ * whole; 0: not yet; -1: it will not be one.
+ */
+static int read_line(struct vsock_conn *c)
+{
+	char *at = c->line + c->line_len;
+	size_t room = VSOCK_LINE_MAX - c->line_len;
+	ssize_t n = recv(c->host.fd, at, room, MSG_PEEK | MSG_DONTWAIT);
+	const char *end;
+
+	if (n <= 0)
+		return n < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -1;
+	end = memchr(at, '\n', (size_t)n);
+	if (end)
+		n = end - at + 1;
+	/* What was seen is there. */
+	if (recv(c->host.fd, at, (size_t)n, MSG_DONTWAIT) != n)
+		return -1;
+	c->line_len = (uint8_t)(c->line_len + n);
+	if (end)
+		return 1;
+	return c->line_len < VSOCK_LINE_MAX ? 0 : -1;
+}
+
+void vsock_host_handshake(struct vsock_conn *c)
+{
+	int ret = read_line(c);
+	uint32_t port;
+
+	if (ret == 0)
+		return;
+	vsock_conn_untime(c);
+	if (ret < 0 || !parse_line(c->line, c->line_len - 1u, &port)) {
+		vsock_count(&c->v->refused, 1);
+		vsock_conn_free(c);
+		return;
+	}
+	vsock_conn_request(c, port);
+}
+
+int vsock_host_answer(const struct vsock_conn *c)
+{
+	char line[32];
+	int len = snprintf(line, sizeof(line), "OK %u\n", c->host_port);
+	ssize_t sent = send(c->host.fd, line, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+	/* The first bytes in this direction: they fit. */
+	return sent == len ? 0 : -EPIPE;
+}
+
+/* --- the listener --- */
+
+static void pause_accept(struct virtio_vsock *v)
+{
+	v->accept_paused = true;
+	loop_rearm(v->loop, &v->listener, 0);
+}
+
+void vsock_host_resume(struct virtio_vsock *v)
+{
+	if (!v->accept_paused || v->listener.fd < 0 || v->handshakes == VSOCK_HANDSHAKES_MAX)
+		return;
+	v->accept_paused = false;
+	loop_rearm(v->loop, &v->listener, EPOLLIN);
+}
+
+static void greet(struct virtio_vsock *v, struct vsock_conn *c, int fd)
+{
+	struct err err;
+
+	v->handshakes++;
+	c->host.fd = fd;
+	if (loop_watch(v->loop, &c->host, EPOLLIN, &err) < 0) {
+		log_guest(v->log, &v->log_limit, LOG_LEVEL_WARN, "vsock: %s", err.text);
+		vsock_conn_free(c);
+		return;
+	}
+	vsock_conn_time(c, v->connect_ns);
+}
+
+/* False: nobody is there, or there is no room. */
+static bool accept_one(struct virtio_vsock *v)
+{
+	int fd;
+
+	if (v->handshakes == VSOCK_HANDSHAKES_MAX || vsock_conns_full(v)) {
+		pause_accept(v);
+		return false;
+	}
+	fd = accept4(v->listener.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (fd < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED))
+		return false;
+	if (fd < 0) {
+		log_guest(v->log, &v->log_limit, LOG_LEVEL_WARN, "vsock: accept: %s",
+			  strerror(errno));
+		pause_accept(v);
+		vsock_conns_retry(v);
+		return false;
+	}
+	if (v->virtio) {
+		greet(v, vsock_conn_new(v), fd);
+		return true;
+	}
+	/* The guest has no driver (yet): nobody who could answer. */
+	vsock_count(&v->refused, 1);
+	close(fd);
+	return true;
+}
+
+static void accept_event(void *opaque, uint32_t events)
+{
+	struct virtio_vsock *v = opaque;
+
+	(void)events;
+	for (unsigned i = 0; i < ACCEPTS_PER_TURN && accept_one(v); i++)
+		;
+}
+
+/* --- set-up --- */
+
+/* Each connection is a descriptor; the usual limit of 1,024 is for programs that use select(). */
+static void raise_fd_limit(void)
+{
+	const rlim_t want = VSOCK_CONNS_MAX + OTHER_FDS;
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= want)
+		return;
+	limit.rlim_cur = limit.rlim_max < want ? limit.rlim_max : want;
+	/* Where it stays low, accept() and connect() will fail, and say so. */
+	(void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/* Makes way for the socket, if what is there is a socket without a listener. */
+static int remove_stale(const struct virtio_vsock *v, struct err *err)
+{
+	const char *path = v->addr.sun_path;
+	struct stat st;
+	int fd;
+
+	if (lstat(path, &st) < 0)
+		return errno == ENOENT ? 0 : err_sys(err, errno, "%s", path);
+	if (!S_ISSOCK(st.st_mode))
+		return err_set(err, EEXIST,
+			       "%s is there already and is not a socket; remove it or choose "
+			       "another path",
+			       path);
+	fd = connect_to(&v->addr);
+	if (fd >= 0)
+		close(fd);
+	if (fd >= 0 || fd == -EAGAIN)
+		return err_set(err, EADDRINUSE,
+			       "%s: somebody listens there already; choose another path", path);
+	if (fd != -ECONNREFUSED)
+		return err_sys(err, -fd, "%s", path);
+	if (unlink(path) < 0)
+		return err_sys(err, errno, "%s: cannot remove the stale socket", path);
+	return 0;
+}
+
+/* The mode of a socket that is not bound yet becomes that of its file: no moment of 0755. */
+static int bind_listener(struct virtio_vsock *v, int fd, struct err *err)
+{
+	const char *path = v->addr.sun_path;
+	struct stat st;
+
+	if (fchmod(fd, 0600) < 0)
+		return err_sys(err, errno, "%s: fchmod", path);
+	if (bind(fd, (const struct sockaddr *)&v->addr, sizeof(v->addr)) < 0)
+		return err_sys(err, errno, "%s: bind", path);
+	if (lstat(path, &st) == 0) {
+		v->path_dev = st.st_dev;
+		v->path_ino = st.st_ino;
+	}
+	if (listen(fd, BACKLOG) < 0)
+		return err_sys(err, errno, "%s: listen", path);
+	return 0;
+}
+
+int vsock_host_open(struct virtio_vsock *v, const char *path, struct err *err)
+{
+	int ret;
+
+	if (*path == '\0' || strlen(path) > VSOCK_PATH_MAX)
+		return err_set(err, ENAMETOOLONG,
+			       "%s: a socket's path has 1 to %u bytes; choose a shorter one", path,
+			       VSOCK_PATH_MAX);
+	v->addr.sun_family = AF_UNIX;
+	snprintf(v->addr.sun_path, sizeof(v->addr.sun_path), "%s", path);
+	ret = remove_stale(v, err);
+	if (ret)
+		return ret;
+	v->listener = (struct loop_source){.fd = stream_socket(), .fn = accept_event, .opaque = v};
+	if (v->listener.fd < 0)
+		return err_sys(err, -v->listener.fd, "%s: socket", path);
+	ret = bind_listener(v, v->listener.fd, err);
+	if (!ret)
+		ret = loop_watch(v->loop, &v->listener, EPOLLIN, err);
+	raise_fd_limit();
+	return ret;
+}
+
+void vsock_host_close(struct virtio_vsock *v)
+{
+	struct stat st;
+
+	if (v->listener.fd < 0)
+		return;
+	loop_unwatch(v->loop, &v->listener);
+	close(v->listener.fd);
+	v->listener.fd = -1;
+	/* Only what is ours: somebody may have put something else there. */
+	if (v->path_ino != 0 && lstat(v->addr.sun_path, &st) == 0 && st.st_dev == v->path_dev &&
+	    st.st_ino == v->path_ino)
+		unlink(v->addr.sun_path);
+}
