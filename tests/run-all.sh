@@ -79,17 +79,24 @@ make_job() {
 	cp build/minivm build/guest-suite build/linux-suite build/linux-checks build/hostile-suite $job/
 	cp build/guest/*.elf $job/payloads/
 	cp guest-images/kernel/bzImage build/guest/vmlinux build/guest/root.img build/guest/initrd.cpio $job/
-	if [ -e build/debian/initrd ]; then
-		mkdir $job/debian
-		cp build/debian/vmlinuz build/debian/initrd $job/debian/
-	fi
+}
+
+# What is large: other packings of our kernel, Debian's kernels and a Debian. A disk of the outer
+# machine, on /disk. Debian's are fetched once; the cases that miss one are skipped and say so.
+disk=build/disk.img
+make_disk() {
+	tests/linux/debian/fetch.sh build/debian/cloud cloud
+	tests/linux/debian/root.sh build/debian/root.img
+	[ $long = 0 ] || tests/linux/debian/fetch.sh build/debian/generic generic
+	rm -rf build/disk $disk
+	mkdir -p build/disk build/debian
+	cp -al build/packed build/debian build/disk/
+	PATH=$PATH:/sbin:/usr/sbin mke2fs -q -t ext4 -O ^has_journal -d build/disk $disk 1G >/dev/null
 }
 
 linux_args="--minivm ./minivm --kernel bzImage --vmlinux vmlinux --root root.img --initrd initrd.cpio --checks linux-checks"
-if tests/linux/debian/fetch.sh build/debian; then
-	linux_args="$linux_args --debian debian"
-fi
 [ $long = 0 ] || linux_args="$linux_args --long"
+outer_args="$linux_args --debian /disk/debian --packed /disk/packed"
 
 # Runs $job/run in an outer machine. QEMU's multi-threaded emulation hangs now and then (see
 # tests/outer/hold.c for the case that is understood): a machine that came to no end is started once
@@ -97,7 +104,7 @@ fi
 outer_run() { # LOG SECONDS
 	local try
 	for try in 1 2; do
-		timeout -k 5 $(($2 + 100)) tests/outer/run.sh -t "$2" $job >"$1" 2>&1 && return 0
+		timeout -k 5 $(($2 + 100)) tests/outer/run.sh -t "$2" -m 2048 -d $disk $job >"$1" 2>&1 && return 0
 		tail -n 5 "$1"
 		echo "note - the outer Linux came to no end (run $try)"
 		cp "$1" "$1.$try"
@@ -113,7 +120,7 @@ outer_again() { # LOG
 	names=$(grep -aE '^not ok - ' "$1" | sed 's/^not ok - \([^:]*\).*/\1/' | tr -d '\r' | sort -u)
 	[ -n "$names" ] && [ "$(echo "$names" | wc -l)" -le 6 ] || return
 	for name in $names; do
-		echo "echo '@@ $name'; ./linux-suite $linux_args --filter $name"
+		echo "echo '@@ $name'; ./linux-suite $outer_args --filter $name"
 	done >$job/run
 	outer_run $logs/outer-again.log 600 || return
 	for name in $names; do
@@ -130,7 +137,7 @@ outer_job() { # the suites, each with its log between markers
 	cat >$job/run <<EOF
 echo "@@ payloads"; ./guest-suite --minivm ./minivm --payloads payloads; echo "@@ status \$?"
 echo "@@ hostile"; ./hostile-suite --minivm ./minivm --kernel bzImage --root root.img; echo "@@ status \$?"
-echo "@@ linux"; ./linux-suite $linux_args; echo "@@ status \$?"
+echo "@@ linux"; ./linux-suite $outer_args; echo "@@ status \$?"
 exit 0
 EOF
 	local outer_limit=900
@@ -178,7 +185,9 @@ suite acpi-tables 120 tests/acpi/check.sh build/acpi-dump
 stage "device tree"
 suite device-tree 120 tests/fdt/check.sh build/fdt-dump
 
+stage "what goes into the outer Linux"
 make_job
+make_disk
 stage "payloads and Linux on this machine's /dev/kvm"
 direct_jobs
 stage "payloads, hostile input and Linux inside an outer Linux with ordinary KVM"

@@ -35,7 +35,17 @@ $(B)/guest/vmlinux: $(KERNEL_IMAGE) $(B)/extract-vmlinux
 	@echo "  UNPACK  $@"
 	$(Q)$(B)/extract-vmlinux $< $@
 
-.PHONY: suites
-suites: $(B)/linux-suite $(B)/linux-checks $(B)/guest/vmlinux
+# The same kernel packed in every way (pack.sh).
+$(B)/repack-bzimage: $(B)/obj/$(LINUX)/repack-bzimage.o $(B)/libminivm.a
+	@echo "  LD      $@"
+	$(Q)$(CC) -pie $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 
--include $(LINUX_SUITE_OBJ:.o=.d) $(B)/obj/$(LINUX)/extract-vmlinux.d
+$(B)/packed/done: $(KERNEL_IMAGE) $(B)/guest/vmlinux $(B)/repack-bzimage $(LINUX)/pack.sh
+	@echo "  PACK    $(@D)"
+	$(Q)$(LINUX)/pack.sh $(KERNEL_IMAGE) $(B)/guest/vmlinux $(B)/repack-bzimage $(@D)
+	@touch $@
+
+.PHONY: suites
+suites: $(B)/linux-suite $(B)/linux-checks $(B)/guest/vmlinux $(B)/packed/done
+
+-include $(LINUX_SUITE_OBJ:.o=.d) $(B)/obj/$(LINUX)/extract-vmlinux.d $(B)/obj/$(LINUX)/repack-bzimage.d

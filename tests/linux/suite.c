@@ -2,7 +2,7 @@
 /*
  * linux-suite --minivm PATH --kernel BZIMAGE --vmlinux PATH --root IMAGE --initrd CPIO --checks
  *PATH
- *	[--debian DIR] [--filter TEXT] [--slow N] [--direct] [--long] [--verbose]
+ *	[--debian DIR] [--packed DIR] [--filter TEXT] [--slow N] [--direct] [--long] [--verbose]
  *
  * Boots Linux under minivm, many times. --slow: time limits grow by this factor, work shrinks.
  * --direct: only the cases that are worth their time on a host whose KVM emulates kernel mode;
@@ -77,7 +77,21 @@ static const struct linux_case cases[] = {
     {"pvh-refused", case_pvh_refused, 0},
 
     {"debian-kernel", case_debian, 0},
+    {"debian-4-cpus-5G", case_debian_smp, LONG},
     {"debian-button", case_debian_button, LONG},
+    {"debian-generic", case_debian_generic, LONG},
+    {"debian-generic-4-cpus-5G", case_debian_generic_smp, LONG},
+    {"debian-login", case_debian_login, 0},
+    {"debian-login-button", case_debian_login_button, LONG},
+    {"debian-login-generic", case_debian_login_generic, LONG},
+
+    {"packed-gzip", case_packed, LONG},
+    {"packed-xz", case_packed, LONG},
+    {"packed-lzma", case_packed, LONG},
+    {"packed-lz4", case_packed, LONG},
+    {"packed-zstd", case_packed, 0},
+    {"packed-bzip2", case_packed, 0},
+    {"packed-lzo", case_packed, LONG},
 
     {"disk-kinds", case_disk_kinds, DIRECT},
     {"disk-eight", case_disk_eight, 0},
@@ -247,19 +261,13 @@ static int run_cases(struct options *opt, struct tap *tap)
 }
 
 static const struct option long_options[] = {
-    {"minivm", required_argument, NULL, 'm'},
-    {"kernel", required_argument, NULL, 'k'},
-    {"vmlinux", required_argument, NULL, 'v'},
-    {"root", required_argument, NULL, 'r'},
-    {"initrd", required_argument, NULL, 'i'},
-    {"checks", required_argument, NULL, 'c'},
-    {"debian", required_argument, NULL, 'D'},
-    {"filter", required_argument, NULL, 'f'},
-    {"slow", required_argument, NULL, 's'},
-    {"direct", no_argument, NULL, 'd'},
-    {"long", no_argument, NULL, 'l'},
-    {"verbose", no_argument, NULL, 'V'},
-    {NULL, 0, NULL, 0},
+    {"minivm", required_argument, NULL, 'm'},  {"kernel", required_argument, NULL, 'k'},
+    {"vmlinux", required_argument, NULL, 'v'}, {"root", required_argument, NULL, 'r'},
+    {"initrd", required_argument, NULL, 'i'},  {"checks", required_argument, NULL, 'c'},
+    {"debian", required_argument, NULL, 'D'},  {"packed", required_argument, NULL, 'p'},
+    {"filter", required_argument, NULL, 'f'},  {"slow", required_argument, NULL, 's'},
+    {"direct", no_argument, NULL, 'd'},	       {"long", no_argument, NULL, 'l'},
+    {"verbose", no_argument, NULL, 'V'},       {NULL, 0, NULL, 0},
 };
 
 static bool take_option(struct options *opt, int c)
@@ -285,6 +293,9 @@ static bool take_option(struct options *opt, int c)
 		return true;
 	case 'D':
 		opt->debian = optarg;
+		return true;
+	case 'p':
+		opt->packed = optarg;
 		return true;
 	case 'f':
 		opt->filter = optarg;
@@ -317,8 +328,8 @@ int main(int argc, char **argv)
 	    optind != argc) {
 		fprintf(stderr,
 			"usage: linux-suite --minivm PATH --kernel BZIMAGE --vmlinux PATH "
-			"--root IMAGE --initrd CPIO --checks PATH [--debian DIR] [--filter TEXT] "
-			"[--slow N] [--direct] [--long] [--verbose]\n");
+			"--root IMAGE --initrd CPIO --checks PATH [--debian DIR] [--packed DIR] "
+			"[--filter TEXT] [--slow N] [--direct] [--long] [--verbose]\n");
 		return 2;
 	}
 	rc = run_cases(&opt, &tap);

@@ -25,7 +25,8 @@ struct options {
 	const char *root;   /* ext4 image with our init */
 	const char *initrd; /* the same as a cpio archive */
 	const char *checks; /* the guest's program */
-	const char *debian; /* directory with Debian's vmlinuz and an initrd, or NULL */
+	const char *debian; /* directory with Debian's kernels and root image, or NULL */
+	const char *packed; /* directory with the kernel in other packings, or NULL */
 	const char *filter;
 	unsigned slow; /* how many times slower than usual machines are */
 	bool direct;
@@ -70,10 +71,11 @@ const char *make_disk(struct test *t, const char *name, uint64_t sectors, uint64
 /* --- a VM --- */
 
 #define VM_DISKS_MAX 8
-#define VM_ARGS_MAX  8
+#define VM_ARGS_MAX  12
 
 struct vm_request {
-	bool vmlinux; /* the kernel; else the bzImage */
+	bool vmlinux;	    /* the kernel; else the bzImage */
+	const char *kernel; /* another one, if it is not NULL */
 	/*
 	 * Where the root is: the initrd; or with `root` a disk, /dev/vda: "" is the root image
 	 * under a throw-away layer, else these words of --disk. Then /dev/vdb is taken too.
@@ -146,7 +148,12 @@ case_fn case_acpi, case_acpi_two_cpus, case_mptable, case_mptable_two_cpus, case
     case_acpi_reset, case_acpi_pvpanic, case_acpi_panic_word, case_acpi_button, case_mptable_panic,
     case_mptable_reset, case_fdt, case_fdt_two_cpus, case_fdt_pvpanic, case_fdt_panic_word,
     case_fdt_reset, case_fdt_sigterm, case_pvh, case_pvh_two_cpus, case_pvh_mptable,
-    case_pvh_refused, case_debian, case_debian_button;
+    case_pvh_refused;
+/* suite_debian.c */
+case_fn case_debian, case_debian_smp, case_debian_button, case_debian_generic,
+    case_debian_generic_smp, case_debian_login, case_debian_login_button, case_debian_login_generic;
+/* suite_packed.c */
+case_fn case_packed;
 /* suite_disk.c */
 case_fn case_disk_kinds, case_disk_eight, case_disk_ext4, case_overlay_kept, case_overlay_killed,
     case_disk_killed, case_shared_base, case_locks, case_host_full, case_file_limit;

@@ -34,10 +34,11 @@ static void describe(struct test *t, const char *how, unsigned cpus)
 	    .args = {"--describe", how},
 	    .disk = {text(t, "%s,id=first", make_disk(t, "first", 64, 0)),
 		     text(t, "%s,ro,id=second", make_disk(t, "second", 65, 2))},
-	    .checks = text(t,
-			   "describe=%s,2 cpus=%u cpuinfo=%u uart clock blk=/dev/vda,32768,rw,first "
-			   "blkrw=/dev/vda,3 blk=/dev/vdb,33280,ro,second blkcheck=/dev/vdb,2,0,65",
-			   how, cpus, cpus),
+	    .checks =
+		text(t,
+		     "describe=%s,2 cpus=%u cpuinfo=%u uart clock blk=/dev/vda,32768,rw,first "
+		     "blkrw=/dev/vda,3 blk=/dev/vdb,33280,ro,second blkcheck=/dev/vdb,2,0,65",
+		     how, cpus, cpus),
 	};
 
 	vm_run(t, &req, 0);
@@ -75,8 +76,7 @@ static void describe_root(struct test *t, const char *how, const char *entry, bo
 	if (vm_number(&vm, "disks.0.interrupts") < 1 || vm_number(&vm, "disks.0.written_bytes") < 1)
 		wrong(t, "the disk was not written, or without interrupts");
 	if (strcmp(vm_string(&vm, "kernel.entry"), entry) != 0)
-		wrong(t, "statistics say it was entered by \"%s\"",
-		      vm_string(&vm, "kernel.entry"));
+		wrong(t, "statistics say it was entered by \"%s\"", vm_string(&vm, "kernel.entry"));
 	vm_free(&vm);
 }
 
@@ -248,50 +248,5 @@ void case_acpi_button(struct test *t)
 		vm_signal(&vm, SIGTERM);
 	vm_finish(&vm, 0);
 	want_reason(t, &vm, "poweroff");
-	vm_free(&vm);
-}
-
-/* --- Debian's stock kernel, which knows no other description than ACPI --- */
-
-static bool debian_request(struct test *t, struct vm_request *req, const char *cpus,
-			   const char *checks)
-{
-	if (!t->opt->debian) {
-		t->skip = "no Debian kernel was given (tests/linux/debian/fetch.sh)";
-		return false;
-	}
-	*req = (struct vm_request){
-	    .whole_argv = true,
-	    .args = {"--kernel", text(t, "%s/vmlinuz", t->opt->debian), "--initrd",
-		     text(t, "%s/initrd", t->opt->debian), "--cpus", cpus, "--cmdline",
-		     text(t, "quiet loglevel=1 checks=\"slow=%u %s\"", t->opt->slow, checks)},
-	    .disk = {text(t, "%s,ro", t->opt->checks_disk)},
-	    .checks = checks,
-	    .no_done = true,
-	    .limit_s = 120,
-	};
-	return true;
-}
-
-/* The bzImage of the package, modular virtio, power-off by ACPI. */
-void case_debian(struct test *t)
-{
-	struct vm_request req;
-
-	if (debian_request(t, &req, "2", "describe=acpi,1 cpus=2 uart clock poweroff"))
-		vm_run(t, &req, 0);
-}
-
-void case_debian_button(struct test *t)
-{
-	struct vm_request req;
-	struct vm vm;
-
-	if (!debian_request(t, &req, "1", "button"))
-		return;
-	vm_start(t, &vm, &req);
-	if (vm_expect(&vm, "waiting"))
-		vm_signal(&vm, SIGTERM);
-	vm_finish(&vm, 0);
 	vm_free(&vm);
 }

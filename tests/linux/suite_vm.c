@@ -60,7 +60,9 @@ static void make_argv(struct vm *vm, struct argv *a)
 
 	add(a, opt->minivm);
 	if (!req->whole_argv) {
-		add2(a, "--kernel", req->vmlinux ? opt->vmlinux : opt->kernel);
+		const char *own = req->vmlinux ? opt->vmlinux : opt->kernel;
+
+		add2(a, "--kernel", req->kernel ? req->kernel : own);
 		add2(a, "--cmdline", kernel_words(t, req));
 		add2(a, "--stats", vm->stats_path);
 		if (req->cpus)
