@@ -9,6 +9,7 @@
 
 #include "machine_priv.h"
 #include "minivm/virtio_rng.h"
+#include "minivm/virtio_vsock.h"
 
 struct device_kind {
 	const char *name; /* in --stats and in messages */
@@ -58,6 +59,46 @@ static unsigned rng_counters(const void *dev, struct device_counter out[BOARD_CO
 	return 4;
 }
 
+/* --- sockets --- */
+
+static unsigned vsock_wanted(const struct vm_config *config)
+{
+	return config->vsock_cid != 0 ? 1 : 0;
+}
+
+static int vsock_make(struct machine *m, unsigned index, void **dev, struct err *err)
+{
+	const struct virtio_vsock_options opt = {
+	    .cid = m->config->vsock_cid,
+	    .path = m->config->vsock_path,
+	    .loop = m->device_io.loop,
+	    .log = m->log,
+	};
+	struct virtio_vsock *vsock;
+	int ret = virtio_vsock_new(&opt, &vsock, err);
+
+	(void)index;
+	if (!ret)
+		*dev = vsock;
+	return ret;
+}
+
+static unsigned vsock_counters(const void *dev, struct device_counter out[BOARD_COUNTERS_MAX])
+{
+	struct virtio_vsock_counters c;
+
+	virtio_vsock_counters(dev, &c);
+	out[0] = (struct device_counter){"from_host", c.from_host};
+	out[1] = (struct device_counter){"from_guest", c.from_guest};
+	out[2] = (struct device_counter){"connections_refused", c.refused};
+	out[3] = (struct device_counter){"resets", c.resets};
+	out[4] = (struct device_counter){"violations", c.violations};
+	out[5] = (struct device_counter){"to_guest_bytes", c.rx_bytes};
+	out[6] = (struct device_counter){"to_host_bytes", c.tx_bytes};
+	out[7] = (struct device_counter){"open", c.open};
+	return 8;
+}
+
 /* --- the table; the order is that of the slots --- */
 
 static const struct device_kind kinds[] = {
@@ -67,6 +108,13 @@ static const struct device_kind kinds[] = {
 	.wanted = rng_wanted,
 	.make = rng_make,
 	.counters = rng_counters,
+    },
+    {
+	.name = "vsock",
+	.ops = &virtio_vsock_ops,
+	.wanted = vsock_wanted,
+	.make = vsock_make,
+	.counters = vsock_counters,
     },
 };
 

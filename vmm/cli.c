@@ -156,6 +156,18 @@ static const struct cli_option option_table[] = {
 		"themselves without it from the processor (RDRAND) and from timing.",
     },
     {
+	.name = "vsock",
+	.arg = "cid=N,uds=PATH",
+	.commands = CLI_CMD_RUN,
+	.section = "machine",
+	.key = "vsock",
+	.set = config_set_vsock,
+	.words = "cid=",
+	.help = "sockets between guest and host (AF_VSOCK)",
+	.more = "The guest's context ID is N, 3 to 4294967294. PATH is a socket that minivm makes. "
+		"See VSOCK.",
+    },
+    {
 	.name = "assist",
 	.arg = "auto|on|off",
 	.commands = CLI_CMD_RUN,

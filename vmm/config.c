@@ -60,6 +60,7 @@ void config_free(struct vm_config *config)
 	clear_string(&config->stats);
 	clear_string(&config->timeline);
 	clear_string(&config->kernel_cache);
+	clear_string(&config->vsock_path);
 	config_clear_cmdline(config);
 	config_clear_disks(config);
 }
@@ -187,6 +188,7 @@ int config_set_kernel_cache(struct vm_config *config, const char *text, const ch
 	if (config->kernel_cached)
 		return config_copy_path(&config->kernel_cache, text, dir, err);
 	clear_string(&config->kernel_cache);
+	clear_string(&config->vsock_path);
 	return 0;
 }
 

@@ -206,28 +206,6 @@ static int parse_part(struct disk_config *disk, char *part, unsigned *seen, cons
 	return unknown_word(part, err);
 }
 
-/* Cuts the next part off *rest, in place, "," for ",,". NULL when there is none left. */
-static char *next_part(char **rest)
-{
-	char *part = *rest, *to = *rest;
-
-	if (part == NULL)
-		return NULL;
-	for (char *from = part; *from != '\0'; from++) {
-		if (*from == ',' && from[1] != ',') {
-			*rest = from + 1;
-			*to = '\0';
-			return part;
-		}
-		if (*from == ',')
-			from++;
-		*to++ = *from;
-	}
-	*to = '\0';
-	*rest = NULL;
-	return part;
-}
-
 int config_check_disk(const struct disk_config *disk, struct err *err)
 {
 	if (disk->path == NULL)
@@ -267,10 +245,10 @@ int config_set_disk(struct vm_config *config, const char *text, const char *dir,
 	if (copy == NULL)
 		return err_sys(err, ENOMEM, "a disk");
 	rest = copy;
-	part = next_part(&rest);
+	part = config_next_part(&rest);
 	rc = *part != '\0' ? set_path(disk, part, dir, err)
 			   : err_set(err, EINVAL, "the path in front of the first comma is empty");
-	while (rc == 0 && (part = next_part(&rest)) != NULL)
+	while (rc == 0 && (part = config_next_part(&rest)) != NULL)
 		rc = parse_part(disk, part, &seen, dir, err);
 	if (rc == 0)
 		rc = config_check_disk(disk, err);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Help for messages about the user's words: quoting what was typed, guessing what was meant. And
- * paths, which are relative to the place that named them.
+ * paths, which are relative to the place that named them, and values of several parts.
  */
 #include "minivm/config.h"
 
@@ -110,4 +110,25 @@ int config_copy_path(char **field, const char *text, const char *dir, struct err
 	free(*field);
 	*field = path;
 	return 0;
+}
+
+char *config_next_part(char **rest)
+{
+	char *part = *rest, *to = *rest;
+
+	if (part == NULL)
+		return NULL;
+	for (char *from = part; *from != '\0'; from++) {
+		if (*from == ',' && from[1] != ',') {
+			*rest = from + 1;
+			*to = '\0';
+			return part;
+		}
+		if (*from == ',')
+			from++;
+		*to++ = *from;
+	}
+	*to = '\0';
+	*rest = NULL;
+	return part;
 }

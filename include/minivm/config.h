@@ -81,6 +81,8 @@ struct vm_config {
 	char *console_file; /* with CONSOLE_FILE */
 	bool rng;	    /* an entropy device */
 	uint64_t rng_rate;  /* bytes a second; 0: no limit */
+	uint32_t vsock_cid; /* the guest's; 0: no vsock device */
+	char *vsock_path;   /* of the host's socket; NULL without */
 	enum assist_mode assist;
 	enum describe_mode describe;
 	enum entry_mode entry;
@@ -137,6 +139,7 @@ config_set_fn config_set_hugepages;
 config_set_fn config_set_disk; /* PATH[,word]... */
 config_set_fn config_set_console;
 config_set_fn config_set_rng;
+config_set_fn config_set_vsock; /* cid=N,uds=PATH: vmm/config_vsock.c */
 config_set_fn config_set_assist;
 config_set_fn config_set_describe;
 config_set_fn config_set_entry;
@@ -192,5 +195,11 @@ const char *config_list_names(char *buf, size_t size, config_name_fn *name, cons
 
 /* `text` as a path: a copy, put behind `dir` if it is relative and dir is not NULL. */
 int config_copy_path(char **field, const char *text, const char *dir, struct err *err);
+
+/*
+ * Values of several parts: cuts the next one off *rest, in place. A comma ends a part, one that
+ * belongs to it is written twice. NULL when there is none left.
+ */
+char *config_next_part(char **rest);
 
 #endif

@@ -63,6 +63,7 @@ static char *dump(const struct cli_result *r)
 		log_level_name(c->log_level));
 	fprintf(out, "hugepages=%s\ntimeline=%s\n", pages[c->pages], or_none(c->timeline));
 	fprintf(out, "rng=%s\nrng-rate=%llu\n", yes_no(c->rng), (unsigned long long)c->rng_rate);
+	fprintf(out, "vsock-cid=%u\nvsock-path=%s\n", c->vsock_cid, or_none(c->vsock_path));
 	fprintf(out, "kernel-cache=%s\n",
 		!c->kernel_cached ? "off"
 		: c->kernel_cache ? c->kernel_cache
