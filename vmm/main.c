@@ -70,6 +70,7 @@ static int run_machine(const struct vm_config *config, struct timeline *timeline
 	term_restore();
 	reason = machine_end(m, &status);
 	log_msg(&log, LOG_LEVEL_INFO, "ended: %s, status %d", vm_end_reason_name(reason), status);
+	machine_hint_drivers(m);
 	if (write_reports(config, m, timeline, &err))
 		status = fail(&err);
 out:

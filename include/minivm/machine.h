@@ -36,6 +36,12 @@ int machine_run(struct machine *m, struct err *err);
 /* How it ended; `status` is the process exit status that stands for it. */
 enum vm_end_reason machine_end(const struct machine *m, int *status);
 
+/*
+ * After a run that the guest ended itself: a warning for each kind of virtio device that no driver
+ * has started, with the kernel options that may be missing.
+ */
+void machine_hint_drivers(const struct machine *m);
+
 /* The counters of --stats as a new JSON object (docs/minivm.1 "STATISTICS"); NULL without memory.
  */
 json_t *machine_stats(const struct machine *m);

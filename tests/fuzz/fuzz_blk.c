@@ -1,35 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A hostile guest against a whole virtio-blk device: random register accesses through the MMIO ops,
- * random memory, kicks. The device is single-threaded here: nobody runs its loop, so loop_call()
- * runs on this thread, and a kick calls the device as the loop would.
+ * random memory, kicks (virtio_guest.h).
  *
  * Checked beside what the sanitizers see: a read-only disk stays as it is, a device that was reset
  * touches neither memory nor disk.
  */
 #include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <linux/virtio_mmio.h>
 
 #include "minivm/virtio_blk.h"
-#include "minivm/virtio_mmio.h"
+#include "virtio_guest.h"
 
-#define RAM	   0x4000u
-#define DESC	   0x000u
-#define AVAIL	   0x200u
-#define USED	   0x300u
-#define TABLE	   0x400u
 #define HEADER	   0x1000u
 #define DATA	   0x2000u
 #define DISK_BYTES 8192u
-#define SIZE	   16u
-
-struct input {
-	const uint8_t *data;
-	size_t len;
-};
 
 struct disk {
 	struct block block;
@@ -38,32 +22,10 @@ struct disk {
 };
 
 struct machine {
-	struct guest_mem mem;
-	struct loop *loop;
-	struct log log;
+	struct guest guest;
 	struct disk disk;
 	struct virtio_blk *blk;
-	struct virtio *virtio;
-	struct virtio_mmio *mmio;
 };
-
-static uint8_t ram[RAM] __attribute__((aligned(4096)));
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static uint8_t next(struct input *in)
-{
-	if (in->len == 0)
-		return 0;
-	in->len--;
-	return *in->data++;
-}
-
-static void require(bool ok)
-{
-	if (!ok)
-		abort();
-}
 
 /* --- the disk --- */
 
@@ -129,98 +91,25 @@ static const struct block_ops disk_ops = {
 
 static void machine_make(struct machine *m, bool readonly)
 {
-	const struct irq_line irq = {.fd = -1};
-	struct virtio_blk_options opt = {.backend = &m->disk.block, .id = "fuzz", .log = &m->log};
-	struct virtio_env env = {.mem = &m->mem, .log = &m->log};
+	struct virtio_blk_options opt = {
+	    .backend = &m->disk.block, .id = "fuzz", .log = &m->guest.log};
 	struct err err;
 
-	m->mem.count = 1;
-	m->mem.region[0] = (struct guest_region){.gpa = GPA(0), .len = RAM, .host = ram};
-	m->log = (struct log){.fd = -1, .level = LOG_LEVEL_ERROR};
+	guest_make(&m->guest);
 	m->disk.block = (struct block){
 	    .ops = &disk_ops,
 	    .size = DISK_BYTES,
 	    .readonly = readonly,
 	    .physical_block = 512,
 	};
-	require(loop_new(&m->loop, &err) == 0);
-	env.loop = m->loop;
 	require(virtio_blk_new(&opt, &m->blk, &err) == 0);
-	require(virtio_new(&virtio_blk_ops, m->blk, &env, &m->virtio, &err) == 0);
-	require(virtio_mmio_new(m->virtio, &irq, &m->mmio, &err) == 0);
+	guest_plug(&m->guest, &virtio_blk_ops, m->blk);
 }
 
-static void machine_end(struct machine *m)
+/* With VIRTIO_BLK_F_FLUSH or without. */
+static void start_blk(struct machine *m, uint8_t features, uint8_t wrong)
 {
-	virtio_mmio_io_ops.destroy(m->mmio);
-	loop_free(m->loop);
-}
-
-static void wr(struct machine *m, uint64_t off, uint64_t value)
-{
-	virtio_mmio_io_ops.write(m->mmio, off, 4, value);
-}
-
-/* A start with the features in the input; `wrong` spoils one step or another. */
-static void start(struct machine *m, uint8_t features, uint8_t wrong)
-{
-	wr(m, VIRTIO_MMIO_STATUS, wrong & 1 ? 2 : 0);
-	wr(m, VIRTIO_MMIO_STATUS, wrong & 2 ? 0 : 3);
-	wr(m, VIRTIO_MMIO_DRIVER_FEATURES_SEL, wrong & 4 ? 2 : 1);
-	wr(m, VIRTIO_MMIO_DRIVER_FEATURES, wrong & 8 ? 0xff : 1);
-	wr(m, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 0);
-	wr(m, VIRTIO_MMIO_DRIVER_FEATURES,
-	   (uint32_t)(features & 3) << 28 | (features & 4 ? 1u << 9 : 0));
-	wr(m, VIRTIO_MMIO_STATUS, wrong & 16 ? 15 : 11);
-	wr(m, VIRTIO_MMIO_QUEUE_SEL, wrong >> 7);
-	wr(m, VIRTIO_MMIO_QUEUE_NUM, wrong & 32 ? features : SIZE);
-	wr(m, VIRTIO_MMIO_QUEUE_DESC_LOW, DESC);
-	wr(m, VIRTIO_MMIO_QUEUE_AVAIL_LOW, AVAIL);
-	wr(m, VIRTIO_MMIO_QUEUE_USED_LOW, wrong & 64 ? 0x3ffc : USED);
-	wr(m, VIRTIO_MMIO_QUEUE_READY, 1);
-	wr(m, VIRTIO_MMIO_STATUS, 15);
-	(void)virtio_mmio_io_ops.read(m->mmio, VIRTIO_MMIO_STATUS, 4);
-}
-
-static void any_access(struct machine *m, struct input *in)
-{
-	unsigned how = next(in);
-	unsigned len = 1u << how % 4;
-	uint64_t off = (next(in) | (how & 0x80) << 1) & ~(how & 0x40 ? 0u : 3u);
-	uint64_t value = 0;
-
-	if (how & 0x20)
-		len = 4;
-	if (off + len > VIRTIO_MMIO_LEN)
-		return;
-	if (how & 0x10) {
-		for (unsigned i = 0; i < len; i++)
-			value = value << 8 | next(in);
-		virtio_mmio_io_ops.write(m->mmio, off, len, value);
-	} else {
-		(void)virtio_mmio_io_ops.read(m->mmio, off, len);
-	}
-}
-
-static void put_descriptor(unsigned at, uint64_t addr, uint32_t len, unsigned flags, unsigned to)
-{
-	struct {
-		uint64_t addr;
-		uint32_t len;
-		uint16_t flags, next;
-	} d = {addr, len, (uint16_t)flags, (uint16_t)to};
-
-	memcpy(ram + at, &d, sizeof(d));
-}
-
-static void offer(uint16_t head)
-{
-	uint16_t idx;
-
-	memcpy(&idx, ram + AVAIL + 2, sizeof(idx));
-	memcpy(ram + AVAIL + 4 + 2 * (idx % SIZE), &head, sizeof(head));
-	idx++;
-	memcpy(ram + AVAIL + 2, &idx, sizeof(idx));
+	start(&m->guest, features, features & 4 ? 1u << 9 : 0, wrong);
 }
 
 /* Header, data, status; indirect if asked for. With odd values it is malformed, which is fine. */
@@ -248,17 +137,15 @@ static void request(struct input *in)
 
 static void operate(struct machine *m, struct input *in)
 {
-	static uint8_t before[RAM];
-
 	for (unsigned steps = 0; in->len > 0 && steps < 512; steps++) {
 		unsigned op = next(in);
 
 		switch (op % 8) {
 		case 0:
-			any_access(m, in);
+			any_access(&m->guest, in);
 			break;
 		case 1:
-			start(m, (uint8_t)(op >> 3), op & 64 ? next(in) : 0);
+			start_blk(m, (uint8_t)(op >> 3), op & 64 ? next(in) : 0);
 			break;
 		case 2:
 			request(in);
@@ -269,21 +156,14 @@ static void operate(struct machine *m, struct input *in)
 		case 4:
 			virtio_blk_ops.notify(m->blk, 0);
 			break;
-		case 5: /* a reset, and then nothing may happen */
-			wr(m, VIRTIO_MMIO_STATUS, 0);
-			memcpy(before, ram, sizeof(ram));
-			virtio_blk_ops.notify(m->blk, 0);
-			require(memcmp(before, ram, sizeof(ram)) == 0);
+		case 5:
+			reset_and_kick(&m->guest, &virtio_blk_ops, m->blk);
 			if (op & 8)
-				virtio_mmio_io_ops.reset(m->mmio);
+				virtio_mmio_io_ops.reset(m->guest.mmio);
 			break;
-		default: {
-			unsigned at = (next(in) << 8 | next(in)) % RAM;
-
-			for (unsigned n = op >> 3; n > 0 && at < RAM; n--)
-				ram[at++] = next(in);
+		default:
+			scribble(in, op >> 3);
 			break;
-		}
 		}
 	}
 }
@@ -295,14 +175,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint8_t first = next(&in);
 
 	memset(&m, 0, sizeof(m));
-	memset(ram, 0, sizeof(ram));
 	machine_make(&m, first & 1);
-	start(&m, first >> 1, 0);
+	start_blk(&m, first >> 1, 0);
 	operate(&m, &in);
 	if (first & 1) {
 		for (unsigned i = 0; i < DISK_BYTES; i++)
 			require(m.disk.data[i] == 0);
 	}
-	machine_end(&m);
+	guest_end(&m.guest);
 	return 0;
 }

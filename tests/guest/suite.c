@@ -149,6 +149,8 @@ static void judge_output(struct job *j)
 		if (!run_has_line(j->result.out, j->c->lines[i]))
 			wrong(j, "no line '%s' in its output", j->c->lines[i]);
 	}
+	if (j->c->says && (!j->result.err || !strstr(j->result.err, j->c->says)))
+		wrong(j, "no \"%s\" on standard error", j->c->says);
 	if (!j->c->no_done && (!j->result.out || !strstr(j->result.out, "\ndone ")))
 		wrong(j, "the payload did not come to its end");
 }

@@ -41,6 +41,7 @@ struct suite_case {
 	int status;
 	bool no_done;			    /* ends otherwise than by "done N M" */
 	const char *lines[SUITE_LINES_MAX]; /* must be in the output */
+	const char *says;		    /* must be on standard error, or NULL */
 	unsigned limit_s;
 	enum suite_host host;
 };

@@ -46,6 +46,9 @@ static const struct linux_case cases[] = {
     {"assist-on", case_assist_on, 0},
     {"cmdline-only", case_cmdline_only, 0},
 
+    {"rng", case_rng, 0},
+    {"rng-no-driver", case_rng_no_driver, 0},
+
     {"kernel-cache", case_cache, 0},
     {"kernel-cache-cut", case_cache_cut, 0},
     {"kernel-cache-dir", case_cache_named, 0},

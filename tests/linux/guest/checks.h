@@ -50,9 +50,13 @@ group_fn group_uart;	/* ttyS0 is an interrupt-driven 16550A */
 group_fn group_time;	/* prints "time: SECONDS up SECONDS": wall time and uptime */
 group_fn group_clock;	/* clock source, ticks, sleeping, a monotonic clock */
 
+/* rng.c */
+group_fn group_hwrng; /* /dev/hwrng is virtio_rng and gives bytes */
+
 /* describe.c */
-group_fn group_describe; /* acpi|mptable|fdt,DISKS: what the kernel was told, and each device once */
-group_fn group_unbind;	 /* DRIVER,DEVICE: takes the device away from its driver */
+group_fn
+    group_describe;    /* acpi|mptable|fdt,DISKS: what the kernel was told, and each device once */
+group_fn group_unbind; /* DRIVER,DEVICE: takes the device away from its driver */
 group_fn group_poweroff; /* power-off by system call, without init */
 group_fn group_button;	 /* as PID 1: waits for the power button, then powers off */
 

@@ -41,7 +41,7 @@ static const struct group groups[] = {
     {"sysrq", group_sysrq},	{"reboot", group_reboot},     {"pid1", group_pid1},
     {"wait", group_wait},	{"term", group_term},	      {"hang", group_hang},
     {"cmdline", group_cmdline}, {"describe", group_describe}, {"poweroff", group_poweroff},
-    {"button", group_button},	{"unbind", group_unbind},
+    {"button", group_button},	{"unbind", group_unbind},     {"hwrng", group_hwrng},
 };
 
 static void put(const char *prefix, const char *fmt, va_list ap)

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A hostile guest for fuzzers of virtio devices with one queue: its memory, the registers, rings
+ * and descriptors of its making, out of the fuzzer's input. Single-threaded: nobody runs the loop,
+ * so loop_call() runs on this thread, and a kick is a call of notify.
+ */
+#ifndef FUZZ_VIRTIO_GUEST_H
+#define FUZZ_VIRTIO_GUEST_H
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <linux/virtio_mmio.h>
+
+#include "minivm/virtio_mmio.h"
+
+#define RAM   0x4000u
+#define DESC  0x000u
+#define AVAIL 0x200u
+#define USED  0x300u
+#define TABLE 0x400u
+#define SIZE  16u
+
+struct input {
+	const uint8_t *data;
+	size_t len;
+};
+
+struct guest {
+	struct guest_mem mem;
+	struct loop *loop;
+	struct log log;
+	struct virtio *virtio;
+	struct virtio_mmio *mmio;
+};
+
+static uint8_t ram[RAM] __attribute__((aligned(4096)));
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static inline uint8_t next(struct input *in)
+{
+	if (in->len == 0)
+		return 0;
+	in->len--;
+	return *in->data++;
+}
+
+static inline void require(bool ok)
+{
+	if (!ok)
+		abort();
+}
+
+/* --- its life --- */
+
+/* Memory, log and loop; the device is made with them, then guest_plug() takes it over. */
+static inline void guest_make(struct guest *g)
+{
+	struct err err;
+
+	memset(g, 0, sizeof(*g));
+	memset(ram, 0, sizeof(ram));
+	g->mem.count = 1;
+	g->mem.region[0] = (struct guest_region){.gpa = GPA(0), .len = RAM, .host = ram};
+	g->log = (struct log){.fd = -1, .level = LOG_LEVEL_ERROR};
+	require(loop_new(&g->loop, &err) == 0);
+}
+
+static inline void guest_plug(struct guest *g, const struct virtio_ops *ops, void *dev)
+{
+	const struct virtio_env env = {.mem = &g->mem, .loop = g->loop, .log = &g->log};
+	const struct irq_line irq = {.fd = -1};
+	struct err err;
+
+	require(virtio_new(ops, dev, &env, &g->virtio, &err) == 0);
+	require(virtio_mmio_new(g->virtio, &irq, &g->mmio, &err) == 0);
+}
+
+static inline void guest_end(struct guest *g)
+{
+	virtio_mmio_io_ops.destroy(g->mmio);
+	loop_free(g->loop);
+}
+
+/* --- registers --- */
+
+static inline void wr(struct guest *g, uint64_t off, uint64_t value)
+{
+	virtio_mmio_io_ops.write(g->mmio, off, 4, value);
+}
+
+/* A start with ring features 0 to 3 and feature bits 0 to 31; `wrong` spoils one step or another.
+ */
+static inline void start(struct guest *g, uint8_t ring_features, uint32_t features, uint8_t wrong)
+{
+	wr(g, VIRTIO_MMIO_STATUS, wrong & 1 ? 2 : 0);
+	wr(g, VIRTIO_MMIO_STATUS, wrong & 2 ? 0 : 3);
+	wr(g, VIRTIO_MMIO_DRIVER_FEATURES_SEL, wrong & 4 ? 2 : 1);
+	wr(g, VIRTIO_MMIO_DRIVER_FEATURES, wrong & 8 ? 0xff : 1);
+	wr(g, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 0);
+	wr(g, VIRTIO_MMIO_DRIVER_FEATURES, (uint32_t)(ring_features & 3) << 28 | features);
+	wr(g, VIRTIO_MMIO_STATUS, wrong & 16 ? 15 : 11);
+	wr(g, VIRTIO_MMIO_QUEUE_SEL, wrong >> 7);
+	wr(g, VIRTIO_MMIO_QUEUE_NUM, wrong & 32 ? ring_features : SIZE);
+	wr(g, VIRTIO_MMIO_QUEUE_DESC_LOW, DESC);
+	wr(g, VIRTIO_MMIO_QUEUE_AVAIL_LOW, AVAIL);
+	wr(g, VIRTIO_MMIO_QUEUE_USED_LOW, wrong & 64 ? 0x3ffc : USED);
+	wr(g, VIRTIO_MMIO_QUEUE_READY, 1);
+	wr(g, VIRTIO_MMIO_STATUS, 15);
+	(void)virtio_mmio_io_ops.read(g->mmio, VIRTIO_MMIO_STATUS, 4);
+}
+
+static inline void any_access(struct guest *g, struct input *in)
+{
+	unsigned how = next(in);
+	unsigned len = 1u << how % 4;
+	uint64_t off = (next(in) | (how & 0x80) << 1) & ~(how & 0x40 ? 0u : 3u);
+	uint64_t value = 0;
+
+	if (how & 0x20)
+		len = 4;
+	if (off + len > VIRTIO_MMIO_LEN)
+		return;
+	if (how & 0x10) {
+		for (unsigned i = 0; i < len; i++)
+			value = value << 8 | next(in);
+		virtio_mmio_io_ops.write(g->mmio, off, len, value);
+	} else {
+		(void)virtio_mmio_io_ops.read(g->mmio, off, len);
+	}
+}
+
+/* A reset, after which a kick changes no byte of memory. */
+static inline void reset_and_kick(struct guest *g, const struct virtio_ops *ops, void *dev)
+{
+	static uint8_t before[RAM];
+
+	wr(g, VIRTIO_MMIO_STATUS, 0);
+	memcpy(before, ram, sizeof(ram));
+	ops->notify(dev, 0);
+	require(memcmp(before, ram, sizeof(ram)) == 0);
+}
+
+/* --- memory --- */
+
+static inline void put_descriptor(unsigned at, uint64_t addr, uint32_t len, unsigned flags,
+				  unsigned to)
+{
+	struct {
+		uint64_t addr;
+		uint32_t len;
+		uint16_t flags, next;
+	} d = {addr, len, (uint16_t)flags, (uint16_t)to};
+
+	memcpy(ram + at, &d, sizeof(d));
+}
+
+static inline void offer(uint16_t head)
+{
+	uint16_t idx;
+
+	memcpy(&idx, ram + AVAIL + 2, sizeof(idx));
+	memcpy(ram + AVAIL + 4 + 2 * (idx % SIZE), &head, sizeof(head));
+	idx++;
+	memcpy(ram + AVAIL + 2, &idx, sizeof(idx));
+}
+
+static inline void scribble(struct input *in, unsigned count)
+{
+	unsigned at = (next(in) << 8 | next(in)) % RAM;
+
+	for (; count > 0 && at < RAM; count--)
+		ram[at++] = next(in);
+}
+
+#endif
