@@ -21,6 +21,7 @@
 
 #include "disk.h"
 #include "tap.h"
+#include "vsock_peer.h"
 
 #define ARGV_MAX 32
 
@@ -40,6 +41,8 @@ struct job {
 	char cpus[16];
 	char disk[SUITE_DISKS_MAX][256];     /* path */
 	char disk_arg[SUITE_DISKS_MAX][320]; /* path and options */
+	char vsock_arg[256];
+	pid_t vsock_peer;
 	const char *argv[ARGV_MAX];
 	unsigned argc;
 	struct run_result result;
@@ -83,6 +86,16 @@ static void make_disk(struct job *j, unsigned i)
 	arg(j, j->disk_arg[i]);
 }
 
+static void make_vsock(struct job *j)
+{
+	snprintf(j->vsock_arg, sizeof(j->vsock_arg), "cid=3,uds=%s/vsock", j->dir);
+	j->vsock_peer = vsock_peer_start(strstr(j->vsock_arg, "/"));
+	if (j->vsock_peer < 0)
+		wrong(j, "no services for vsock: %s", strerror(-j->vsock_peer));
+	arg(j, "--vsock");
+	arg(j, j->vsock_arg);
+}
+
 static void make_argv(struct job *j)
 {
 	const struct suite_case *c = j->c;
@@ -108,6 +121,8 @@ static void make_argv(struct job *j)
 		make_disk(j, i);
 	for (unsigned i = 0; i < SUITE_ARGS_MAX && c->args[i]; i++)
 		arg(j, c->args[i]);
+	if (c->vsock)
+		make_vsock(j);
 }
 
 /* Hands the payload's verdicts on to our own count. */
@@ -153,6 +168,19 @@ static void judge_output(struct job *j)
 		wrong(j, "no \"%s\" on standard error", j->c->says);
 	if (!j->c->no_done && (!j->result.out || !strstr(j->result.out, "\ndone ")))
 		wrong(j, "the payload did not come to its end");
+}
+
+static void judge_errors(struct job *j)
+{
+	const char *p = j->c->err_once ? j->result.err : NULL;
+	unsigned times = 0;
+
+	while (p && (p = strstr(p, j->c->err_once))) {
+		times++;
+		p += strlen(j->c->err_once);
+	}
+	if (j->c->err_once && times != 1)
+		wrong(j, "'%s' is on standard error %u times, not once", j->c->err_once, times);
 }
 
 static void judge_range(struct job *j, unsigned i, uint32_t seed, uint32_t from, uint32_t to)
@@ -226,7 +254,9 @@ static void run_case(const struct options *opt, const struct suite_case *c, stru
 	judge_output(j);
 	if (j->result.status != c->status + (j->guest_failed ? 1 : 0))
 		wrong(j, "exit status %d, want %d", j->result.status, c->status);
+	judge_errors(j);
 	judge_disks(j);
+	vsock_peer_stop(j->vsock_peer);
 	report(j);
 	scratch_remove(j->dir);
 	run_result_free(&j->result);

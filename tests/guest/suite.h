@@ -35,6 +35,7 @@ struct suite_case {
 	unsigned cpus;	     /* 0: 1 */
 	const char *memory;  /* NULL: 16M */
 	const char *args[SUITE_ARGS_MAX];
+	bool vsock; /* --vsock with CID 3, and the services of vsock_peer.h behind it */
 	struct suite_disk disk[SUITE_DISKS_MAX];
 	const struct run_step *steps; /* for standard input */
 	unsigned step_count;
@@ -42,6 +43,7 @@ struct suite_case {
 	bool no_done;			    /* ends otherwise than by "done N M" */
 	const char *lines[SUITE_LINES_MAX]; /* must be in the output */
 	const char *says;		    /* must be on standard error, or NULL */
+	const char *err_once; /* in exactly one line of standard error; NULL: not looked at */
 	unsigned limit_s;
 	enum suite_host host;
 };
