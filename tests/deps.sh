@@ -9,7 +9,7 @@ outer="qemu-system-x86 cpio busybox-static"
 bench="$demo $outer"
 # A Debian guest; every packing of a kernel.
 guests="mmdebstrap fakeroot kmod xz-utils lz4 zstd bzip2 lzop"
-test="$demo $outer $guests libcriterion-dev clang libclang-rt-14-dev acpica-tools device-tree-compiler"
+test="$demo $outer $guests passt libcriterion-dev clang libclang-rt-14-dev acpica-tools device-tree-compiler"
 lint="$build libcriterion-dev clang clang-format clang-tidy cppcheck"
 guest="$build linux-source-6.1 flex bison bc libelf-dev libssl-dev xz-utils lz4 kmod cpio rsync"
 

@@ -35,6 +35,8 @@ int board_plan(struct machine *m, struct err *err)
 	ret = board_plan_disks(m, err);
 	if (!ret)
 		ret = board_plan_devices(m, err);
+	if (!ret)
+		ret = board_plan_nets(m, err);
 	return ret;
 }
 
@@ -206,6 +208,8 @@ int board_populate(struct machine *m, struct err *err)
 	if (!ret)
 		ret = board_add_devices(m, err);
 	if (!ret)
+		ret = board_add_nets(m, err);
+	if (!ret)
 		ret = add_button(m, err);
 	if (!ret)
 		ret = add_console(m, err);
@@ -228,6 +232,7 @@ void board_stop(struct machine *m)
 {
 	board_stop_devices(m);
 	board_stop_disks(m);
+	board_stop_nets(m);
 }
 
 void board_depopulate(struct machine *m)
@@ -241,6 +246,7 @@ void board_depopulate(struct machine *m)
 	irq_line_close(&m->button);
 	board_remove_devices(m);
 	board_remove_disks(m);
+	board_remove_nets(m);
 	free(m->mark_port);
 	for (i = 0; i < BOARD_PLATFORM_DEVICES; i++) {
 		if (m->platform[i] && platform[i].ops->destroy)

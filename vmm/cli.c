@@ -131,6 +131,17 @@ static const struct cli_option option_table[] = {
 	.more = "The first disk is /dev/vda in the guest, the next /dev/vdb, and so on. See DISKS.",
     },
     {
+	.name = "net",
+	.arg = "user|tap=NAME|fd=N|passt=SOCKET[,WORD=VALUE]...",
+	.commands = CLI_CMD_RUN,
+	.repeat = true,
+	.set = config_set_net,
+	.clear = config_clear_nets,
+	.words = "user tap= fd= passt=",
+	.help = "a network device; up to 4",
+	.more = "The first one is eth0 in the guest. See NETWORK.",
+    },
+    {
 	.name = "console",
 	.arg = "serial|none|file=PATH",
 	.commands = CLI_CMD_RUN,

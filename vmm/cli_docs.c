@@ -103,13 +103,10 @@ static void write_ini_keys(FILE *out)
 	}
 }
 
-static void write_disk_words(FILE *out)
+static void write_device_words(const struct config_kind *kind, FILE *out)
 {
-	size_t count;
-	const struct disk_word *words = config_disk_words(&count);
-
-	for (size_t i = 0; i < count; i++) {
-		const struct disk_word *w = &words[i];
+	for (size_t i = 0; i < kind->word_count; i++) {
+		const struct device_word *w = &kind->words[i];
 
 		if (w->word == NULL)
 			continue;
@@ -125,19 +122,38 @@ static void write_disk_words(FILE *out)
 	}
 }
 
-static void write_disk_keys(FILE *out)
+static void write_device_keys(const struct config_kind *kind, FILE *out)
 {
-	size_t count;
-	const struct disk_word *words = config_disk_words(&count);
+	for (size_t i = 0; i < kind->word_count; i++) {
+		const struct device_word *w = &kind->words[i];
 
-	for (size_t i = 0; i < count; i++) {
-		if (words[i].key == NULL)
+		if (w->key == NULL)
 			continue;
 		fputs(".TP\n\\fB", out);
-		put_text(words[i].key, out);
-		fprintf(out, "\\fR = \\fI%s\\fR\n", words[i].values);
-		put_sentence(words[i].help, out);
+		put_text(w->key, out);
+		fprintf(out, "\\fR = \\fI%s\\fR\n", w->values);
+		put_sentence(w->help, out);
 	}
+}
+
+static void write_disk_words(FILE *out)
+{
+	write_device_words(&config_disk_kind, out);
+}
+
+static void write_disk_keys(FILE *out)
+{
+	write_device_keys(&config_disk_kind, out);
+}
+
+static void write_net_words(FILE *out)
+{
+	write_device_words(&config_net_kind, out);
+}
+
+static void write_net_keys(FILE *out)
+{
+	write_device_keys(&config_net_kind, out);
 }
 
 static void write_capabilities(FILE *out)
@@ -159,6 +175,7 @@ static const struct {
 } parts[] = {
     {"@options@", write_options},	    {"@ini-keys@", write_ini_keys},
     {"@disk-words@", write_disk_words},	    {"@disk-keys@", write_disk_keys},
+    {"@net-words@", write_net_words},	    {"@net-keys@", write_net_keys},
     {"@capabilities@", write_capabilities},
 };
 

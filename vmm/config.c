@@ -42,16 +42,6 @@ void config_clear_cmdline(struct vm_config *config)
 	clear_string(&config->cmdline_only);
 }
 
-void config_clear_disks(struct vm_config *config)
-{
-	for (unsigned i = 0; i < config->disk_count; i++) {
-		clear_string(&config->disk[i].path);
-		clear_string(&config->disk[i].id);
-		clear_string(&config->disk[i].overlay_file);
-	}
-	config->disk_count = 0;
-}
-
 void config_free(struct vm_config *config)
 {
 	clear_string(&config->kernel);
@@ -63,6 +53,7 @@ void config_free(struct vm_config *config)
 	clear_string(&config->vsock_path);
 	config_clear_cmdline(config);
 	config_clear_disks(config);
+	config_clear_nets(config);
 }
 
 /* --- numbers --- */
@@ -82,7 +73,7 @@ static const char *parse_digits(const char *text, uint64_t *value)
 	return p == text ? NULL : p;
 }
 
-static int parse_number(const char *text, unsigned min, unsigned max, unsigned *out,
+int config_parse_number(const char *text, unsigned min, unsigned max, unsigned *out,
 			struct err *err)
 {
 	char quoted[CONFIG_QUOTE_MAX];
@@ -208,13 +199,13 @@ int config_set_cmdline_only(struct vm_config *config, const char *text, const ch
 int config_set_cpus(struct vm_config *config, const char *text, const char *dir, struct err *err)
 {
 	(void)dir;
-	return parse_number(text, 1, CONFIG_CPUS_MAX, &config->cpus, err);
+	return config_parse_number(text, 1, CONFIG_CPUS_MAX, &config->cpus, err);
 }
 
 int config_set_grace(struct vm_config *config, const char *text, const char *dir, struct err *err)
 {
 	(void)dir;
-	return parse_number(text, 0, CONFIG_GRACE_MAX, &config->grace_seconds, err);
+	return config_parse_number(text, 0, CONFIG_GRACE_MAX, &config->grace_seconds, err);
 }
 
 /* The messages tell the bounds of config.h, CONFIG_MEMORY_*. */
@@ -373,32 +364,6 @@ int config_set_log_level(struct vm_config *config, const char *text, const char 
 
 /* --- the whole --- */
 
-static int name_disks(struct vm_config *config, struct err *err)
-{
-	for (unsigned i = 0; i < config->disk_count; i++) {
-		if (config->disk[i].id == NULL && asprintf(&config->disk[i].id, "disk%u", i) < 0) {
-			config->disk[i].id = NULL;
-			return err_sys(err, ENOMEM, "a disk's id");
-		}
-	}
-	return 0;
-}
-
-static int check_disk_ids(const struct vm_config *config, struct err *err)
-{
-	for (unsigned i = 0; i < config->disk_count; i++) {
-		for (unsigned j = 0; j < i; j++) {
-			if (strcmp(config->disk[i].id, config->disk[j].id) == 0)
-				return err_set(err, EINVAL,
-					       "two disks have the id \"%s\"; give one of them "
-					       "another: id=NAME "
-					       "(a disk without one is \"diskN\", counted from 0)",
-					       config->disk[i].id);
-		}
-	}
-	return 0;
-}
-
 int config_finish(struct vm_config *config, struct err *err)
 {
 	int rc;
@@ -418,8 +383,10 @@ int config_finish(struct vm_config *config, struct err *err)
 		return err_set(err, EINVAL,
 			       "with hugepages 2M, memory is a multiple of 2M; it is %lluK",
 			       (unsigned long long)(config->memory >> 10));
-	rc = name_disks(config, err);
-	if (rc < 0)
-		return rc;
-	return check_disk_ids(config, err);
+	for (unsigned i = 0; i < CONFIG_DEVICE_KINDS; i++) {
+		rc = config_name_devices(config, config_device_kinds[i], err);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The INI file. inih splits lines into section, key and value; what a key means comes from the
- * option table (cli.h) and the table of disk words, so that file and command line never drift
+ * option table (cli.h) and the tables of device words, so that file and command line never drift
  * apart.
  *
  * inih is lenient where we are not: it cuts long lines in two, ignores what follows a "]" and does
@@ -20,8 +20,7 @@
 
 #include "minivm/cli.h"
 
-#define WHITESPACE  " \t\r\n\v\f"
-#define DISK_PREFIX "disk"
+#define WHITESPACE " \t\r\n\v\f"
 
 struct ini {
 	const char *name; /* of the file */
@@ -29,24 +28,26 @@ struct ini {
 	const char *next; /* what has not been read yet */
 	unsigned line;	  /* number of the line that was read last */
 	struct vm_config *config;
-	unsigned first_disk;		      /* disks before this file's */
-	uint32_t seen;			      /* bit per option */
-	uint32_t seen_disk[CONFIG_DISKS_MAX]; /* bit per disk word */
+	uint32_t seen; /* bit per option */
+	/* by kind of device: those before this file's; and a bit per word of each */
+	unsigned first_device[CONFIG_DEVICE_KINDS];
+	uint32_t seen_device[CONFIG_DEVICE_KINDS][CONFIG_DEVICES_MAX];
 	int rc;
 	struct err *err;
 };
 
 /* --- names, for messages --- */
 
-/* Sections of the option table, each as often as it has keys, and the disks'. */
+/* Sections of the option table, each as often as it has keys, and the devices'. */
 static const char *section_name(const void *ctx, size_t i)
 {
 	size_t count;
 	const struct cli_option *options = cli_options(&count);
 
 	(void)ctx;
-	if (i-- == 0)
-		return DISK_PREFIX;
+	if (i < CONFIG_DEVICE_KINDS)
+		return config_device_kinds[i]->name;
+	i -= CONFIG_DEVICE_KINDS;
 	for (size_t k = 0; k < count; k++) {
 		if (options[k].section != NULL && i-- == 0)
 			return options[k].section;
@@ -67,15 +68,14 @@ static const char *key_name(const void *ctx, size_t i)
 	return NULL;
 }
 
-static const char *disk_key_name(const void *ctx, size_t i)
+/* Keys of the config_kind `ctx`. */
+static const char *device_key_name(const void *ctx, size_t i)
 {
-	size_t count;
-	const struct disk_word *words = config_disk_words(&count);
+	const struct config_kind *kind = ctx;
 
-	(void)ctx;
-	for (size_t k = 0; k < count; k++) {
-		if (words[k].key != NULL && i-- == 0)
-			return words[k].key;
+	for (size_t k = 0; k < kind->word_count; k++) {
+		if (kind->words[k].key != NULL && i-- == 0)
+			return kind->words[k].key;
 	}
 	return NULL;
 }
@@ -106,53 +106,65 @@ static int unknown(struct ini *ini, const char *what, const char *text, config_n
 
 /* --- sections --- */
 
-/* The NAME of "disk NAME", "" of "disk", NULL of others. */
-static const char *disk_of_section(const char *section)
-{
-	const size_t len = sizeof(DISK_PREFIX) - 1;
-	size_t blanks;
+/* A section "disk NAME". */
+struct device_section {
+	unsigned kind; /* index of config_device_kinds */
+	const char *name;
+};
 
-	if (strncmp(section, DISK_PREFIX, len) != 0)
-		return NULL;
-	blanks = strspn(section + len, " \t");
-	if (blanks == 0 && section[len] != '\0')
-		return NULL;
-	return section + len + blanks;
+static bool device_of_section(const char *section, struct device_section *out)
+{
+	for (unsigned i = 0; i < CONFIG_DEVICE_KINDS; i++) {
+		size_t len = strlen(config_device_kinds[i]->name);
+		size_t blanks;
+
+		if (strncmp(section, config_device_kinds[i]->name, len) != 0)
+			continue;
+		blanks = strspn(section + len, " \t");
+		if (blanks == 0 && section[len] != '\0')
+			continue;
+		*out = (struct device_section){.kind = i, .name = section + len + blanks};
+		return true;
+	}
+	return false;
 }
 
-/* The index of the disk of that name among this file's, or -1. */
-static int find_disk(const struct ini *ini, const char *name)
+/* The index of the device of that name among this file's, or -1. */
+static int find_device(const struct ini *ini, const struct device_section *s)
 {
-	for (unsigned i = ini->first_disk; i < ini->config->disk_count; i++) {
-		if (strcmp(ini->config->disk[i].id, name) == 0)
+	const struct config_kind *kind = config_device_kinds[s->kind];
+
+	for (unsigned i = ini->first_device[s->kind]; i < kind->count(ini->config); i++) {
+		const char *id = kind->id(ini->config, i);
+
+		if (id != NULL && strcmp(id, s->name) == 0)
 			return (int)i;
 	}
 	return -1;
 }
 
-static int open_disk_section(struct ini *ini, const char *name)
+static int open_device_section(struct ini *ini, const struct device_section *s)
 {
-	struct disk_config *disk;
+	const struct config_kind *kind = config_device_kinds[s->kind];
+	void *device;
 
-	if (*name == '\0') {
-		err_set(ini->err, EINVAL, "a disk section has a name: [disk NAME]");
+	if (*s->name == '\0') {
+		err_set(ini->err, EINVAL, "a %s section has a name: [%s NAME]", kind->name,
+			kind->name);
 		return at_line(ini);
 	}
-	if (find_disk(ini, name) >= 0)
+	if (find_device(ini, s) >= 0)
 		return 0; /* it goes on */
-	disk = config_add_disk(ini->config, ini->err);
-	if (disk == NULL)
+	device = kind->add(ini->config, ini->err);
+	if (device == NULL || kind->set_id(device, s->name, NULL, ini->err) < 0)
 		return at_line(ini);
-	if (config_set_disk_id(disk, name, NULL, ini->err) < 0) {
-		ini->config->disk_count--;
-		return at_line(ini);
-	}
 	return 0;
 }
 
 /* `text` is a line from its "[" on. */
 static int check_section_line(struct ini *ini, const char *text)
 {
+	struct device_section device;
 	char section[64], quoted[CONFIG_QUOTE_MAX];
 	size_t len = strcspn(++text, "]");
 	const char *rest = text + len + (text[len] == ']');
@@ -167,8 +179,8 @@ static int check_section_line(struct ini *ini, const char *text)
 		return unknown(ini, "section", text, section_name, NULL);
 	memcpy(section, text, len);
 	section[len] = '\0';
-	if (disk_of_section(section) != NULL)
-		return open_disk_section(ini, disk_of_section(section));
+	if (device_of_section(section, &device))
+		return open_device_section(ini, &device);
 	for (size_t i = 0; section_name(NULL, i) != NULL; i++) {
 		if (strcmp(section, section_name(NULL, i)) == 0)
 			return 0;
@@ -195,22 +207,23 @@ static int bad_value(struct ini *ini, const char *key)
 	return at_line(ini);
 }
 
-static int set_disk_key(struct ini *ini, const char *disk_name, const char *key, const char *value)
+static int set_device_key(struct ini *ini, const struct device_section *s, const char *key,
+			  const char *value)
 {
-	size_t count;
-	const struct disk_word *words = config_disk_words(&count);
-	int disk = find_disk(ini, disk_name);
+	const struct config_kind *kind = config_device_kinds[s->kind];
+	int device = find_device(ini, s);
 
-	for (unsigned i = 0; disk >= 0 && i < count; i++) {
-		if (words[i].key == NULL || strcmp(words[i].key, key) != 0)
+	for (unsigned i = 0; device >= 0 && i < kind->word_count; i++) {
+		if (kind->words[i].key == NULL || strcmp(kind->words[i].key, key) != 0)
 			continue;
-		if (mark_seen(ini, &ini->seen_disk[disk], i, key) < 0)
+		if (mark_seen(ini, &ini->seen_device[s->kind][device], i, key) < 0)
 			return ini->rc;
-		if (words[i].set(&ini->config->disk[disk], value, ini->dir, ini->err) < 0)
+		if (kind->words[i].set(kind->at(ini->config, (unsigned)device), value, ini->dir,
+				       ini->err) < 0)
 			return bad_value(ini, key);
 		return 0;
 	}
-	return unknown(ini, "key", key, disk_key_name, NULL);
+	return unknown(ini, "key", key, device_key_name, kind);
 }
 
 static int unknown_key(struct ini *ini, const char *section, const char *key)
@@ -253,7 +266,7 @@ static int set_key(struct ini *ini, const char *section, const char *key, const 
 static int on_key(void *opaque, const char *section, const char *key, const char *value)
 {
 	struct ini *ini = opaque;
-	const char *disk = disk_of_section(section);
+	struct device_section device;
 
 	if (ini->rc < 0)
 		return 0;
@@ -263,8 +276,8 @@ static int on_key(void *opaque, const char *section, const char *key, const char
 	} else if (*value == '\0') {
 		err_set(ini->err, EINVAL, "%s has an empty value", key);
 		at_line(ini);
-	} else if (disk != NULL) {
-		set_disk_key(ini, disk, key, value);
+	} else if (device_of_section(section, &device)) {
+		set_device_key(ini, &device, key, value);
 	} else {
 		set_key(ini, section, key, value);
 	}
@@ -298,13 +311,16 @@ static char *read_line(char *line, int size, void *opaque)
 	return line;
 }
 
-static int check_disks(struct ini *ini)
+static int check_devices(struct ini *ini)
 {
-	for (unsigned i = ini->first_disk; i < ini->config->disk_count; i++) {
-		const struct disk_config *disk = &ini->config->disk[i];
+	for (unsigned k = 0; k < CONFIG_DEVICE_KINDS; k++) {
+		const struct config_kind *kind = config_device_kinds[k];
 
-		if (config_check_disk(disk, ini->err) < 0)
-			return err_context(ini->err, "%s: [disk %s]", ini->name, disk->id);
+		for (unsigned i = ini->first_device[k]; i < kind->count(ini->config); i++) {
+			if (kind->check(kind->at(ini->config, i), ini->err) < 0)
+				return err_context(ini->err, "%s: [%s %s]", ini->name, kind->name,
+						   kind->id(ini->config, i));
+		}
 	}
 	return 0;
 }
@@ -333,11 +349,12 @@ int config_parse_ini(const char *name, const char *data, struct vm_config *confi
 	    .name = name,
 	    .next = data,
 	    .config = config,
-	    .first_disk = config->disk_count,
 	    .err = err,
 	};
 	int rc;
 
+	for (unsigned k = 0; k < CONFIG_DEVICE_KINDS; k++)
+		ini.first_device[k] = config_device_kinds[k]->count(config);
 	if (strncmp(data, bom, sizeof(bom) - 1) == 0)
 		ini.next += sizeof(bom) - 1;
 	if (slash != NULL) {
@@ -357,7 +374,7 @@ int config_parse_ini(const char *name, const char *data, struct vm_config *confi
 	else if (rc < 0)
 		rc = err_sys(err, ENOMEM, "%s", name);
 	else
-		rc = check_disks(&ini);
+		rc = check_devices(&ini);
 	free(ini.dir);
 	return rc;
 }

@@ -206,6 +206,8 @@ int machine_run(struct machine *m, struct err *err)
 	if (!ret)
 		ret = board_start_disks(m, err);
 	if (!ret)
+		ret = board_start_nets(m, err);
+	if (!ret)
 		ret = board_start_devices(m, err);
 	if (!ret) {
 		ret = loop_run(m->loop);

@@ -24,6 +24,7 @@
 #include "minivm/vcpu.h"
 #include "minivm/virtio_blk.h"
 #include "minivm/virtio_mmio.h"
+#include "minivm/virtio_net.h"
 
 /* Places in the MMIO hole (house.md "Guest memory map"). */
 #define BOARD_VIRTIO_BASE   0xc0001000ull
@@ -75,6 +76,14 @@ struct board_device {
 	struct board_slot *slot;
 };
 
+struct board_net {
+	struct netdev *backend; /* until the device has taken it over */
+	struct iothread io;
+	struct virtio_net *net;
+	struct board_slot *slot;
+	pid_t passt; /* NET_USER: the process behind it, else 0 */
+};
+
 /* Orderly shutdown from outside: vmm/lifeline.c. */
 struct lifeline {
 	struct loop_source source; /* signalfd */
@@ -113,6 +122,8 @@ struct machine {
 	unsigned device_count; /* planned */
 	struct board_device device[BOARD_SLOTS_MAX];
 	struct iothread device_io; /* shared by the devices, there only with one of them */
+	unsigned net_count; /* opened so far */
+	struct board_net net[CONFIG_NETS_MAX];
 
 	struct cmdline cmdline;
 	struct boot_result boot;
@@ -178,6 +189,14 @@ void board_remove_devices(struct machine *m);
 /* The device's own counters; how many. */
 unsigned board_device_counters(const struct board_device *device,
 			       struct device_counter out[BOARD_COUNTERS_MAX]);
+
+/* --- board_net.c, likewise --- */
+
+int board_plan_nets(struct machine *m, struct err *err);
+int board_add_nets(struct machine *m, struct err *err);
+int board_start_nets(struct machine *m, struct err *err);
+void board_stop_nets(struct machine *m);
+void board_remove_nets(struct machine *m);
 
 /* --- machine_boot.c --- */
 

@@ -3,7 +3,7 @@
  * --stats: what happened, as JSON. The keys are documented in the man page and stay stable.
  *
  *	{"end": {"reason", "status"}, "kernel": {...}, "vcpus": [{"exits": {...}, ...}],
- *	 "console": {...}, "disks": [{...}], "devices": [{...}], "assist": {...}}
+ *	 "console": {...}, "disks": [{...}], "nets": [{...}], "devices": [{...}], "assist": {...}}
  *
  * jansson keeps the first failed allocation out of sight: a value that could not be made is NULL,
  * setting it fails, and machine_stats() then gives NULL as a whole.
@@ -143,6 +143,38 @@ static json_t *devices_of(struct builder *b, const struct machine *m)
 	return list;
 }
 
+static json_t *net_of(struct builder *b, const struct machine *m, unsigned i)
+{
+	struct virtio_net_counters net;
+	json_t *object = json_object();
+
+	virtio_net_counters(m->net[i].net, &net);
+	put(b, object, "name", json_string(m->config->net[i].id));
+	put_count(b, object, "rx_frames", net.rx_frames);
+	put_count(b, object, "rx_bytes", net.rx_bytes);
+	put_count(b, object, "rx_filtered", net.rx_filtered);
+	put_count(b, object, "rx_dropped", net.rx_dropped);
+	put_count(b, object, "tx_frames", net.tx_frames);
+	put_count(b, object, "tx_bytes", net.tx_bytes);
+	put_count(b, object, "tx_dropped", net.tx_dropped);
+	put_count(b, object, "tx_malformed", net.tx_malformed);
+	put_count(b, object, "commands", net.commands);
+	put_virtio(b, object, m->net[i].slot->virtio);
+	return object;
+}
+
+static json_t *nets_of(struct builder *b, const struct machine *m)
+{
+	json_t *list = json_array();
+	unsigned i;
+
+	for (i = 0; i < m->net_count; i++) {
+		if (json_array_append_new(list, net_of(b, m, i)))
+			b->failed = true;
+	}
+	return list;
+}
+
 static json_t *end_of(struct builder *b, const struct machine *m)
 {
 	json_t *object = json_object();
@@ -200,6 +232,7 @@ json_t *machine_stats(const struct machine *m)
 	put(&b, root, "console", console_of(&b, m));
 	put(&b, root, "disks", disks_of(&b, m));
 	put(&b, root, "devices", devices_of(&b, m));
+	put(&b, root, "nets", nets_of(&b, m));
 	put(&b, root, "assist", assist_of(&b, m));
 	if (b.failed) {
 		json_decref(root);

@@ -173,20 +173,30 @@ static void count_up(_Atomic uint64_t *counter)
 	atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
 }
 
-static void used_add(struct virtqueue *vq, uint16_t head, uint32_t written)
+static void used_fill(struct virtqueue *vq, uint16_t head, uint32_t written)
 {
 	size_t off = RING_DATA + 8u * (vq->next_used % vq->size);
 
 	store32(vq->used, off, head);
 	store32(vq->used, off + 4, written);
 	vq->next_used++;
-	/*
-	 * Release: the entry, and the data in the buffers, before the index. Pairs with the
-	 * driver's read barrier between the index and the entry (§2.7.14).
-	 */
-	__atomic_store_n(word16(vq->used, RING_IDX), vq->next_used, __ATOMIC_RELEASE);
 	if (vq->next_used == vq->signalled_used)
 		vq->signalled_valid = false; /* once around since the last signal */
+}
+
+/*
+ * Release: the entries, and the data in the buffers, before the index. Pairs with the driver's read
+ * barrier between the index and the entry (§2.7.14).
+ */
+static void used_publish(struct virtqueue *vq)
+{
+	__atomic_store_n(word16(vq->used, RING_IDX), vq->next_used, __ATOMIC_RELEASE);
+}
+
+static void used_add(struct virtqueue *vq, uint16_t head, uint32_t written)
+{
+	used_fill(vq, head, written);
+	used_publish(vq);
 }
 
 void vq_push(struct virtqueue *vq, const struct vq_chain *chain, uint32_t written)
@@ -194,6 +204,18 @@ void vq_push(struct virtqueue *vq, const struct vq_chain *chain, uint32_t writte
 	if (!vq->started)
 		return;
 	used_add(vq, chain->head, written < chain->writable_len ? written : chain->writable_len);
+}
+
+void vq_fill(struct virtqueue *vq, uint16_t head, uint32_t written)
+{
+	if (vq->started)
+		used_fill(vq, head, written);
+}
+
+void vq_publish(struct virtqueue *vq)
+{
+	if (vq->started)
+		used_publish(vq);
 }
 
 /* --- taking chains --- */

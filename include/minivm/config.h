@@ -20,7 +20,10 @@
 
 #define CONFIG_CPUS_MAX	      32
 #define CONFIG_DISKS_MAX      8
-#define CONFIG_DISK_ID_MAX    20 /* VIRTIO 1.2 §5.2.6: the GET_ID string */
+#define CONFIG_DISK_ID_MAX    20 /* VIRTIO 1.2 §5.2.6: the GET_ID string; other devices' too */
+#define CONFIG_NETS_MAX	      4
+#define CONFIG_FORWARDS_MAX   16
+#define NET_ADDRESS_MAX	      46 /* INET6_ADDRSTRLEN */
 #define CONFIG_MEMORY_MIN     (16ull << 20)
 #define CONFIG_MEMORY_MAX     (1ull << 40)
 #define CONFIG_MEMORY_DEFAULT (256ull << 20)
@@ -65,6 +68,35 @@ struct disk_config {
 	char *overlay_file; /* NULL with overlay: throw-away */
 };
 
+/* Where a network device's frames go. */
+enum net_kind {
+	NET_NONE,  /* not said yet */
+	NET_TAP,   /* a tap interface, by name */
+	NET_FD,	   /* the file of one, as a descriptor that minivm was started with */
+	NET_USER,  /* a passt of our own: no privilege is needed */
+	NET_PASST, /* the socket of a passt that somebody started */
+};
+
+/* A port of the host that leads to one of the guest; with NET_USER. */
+struct net_forward {
+	bool udp;
+	char address[NET_ADDRESS_MAX]; /* of the host, to listen on; a number */
+	uint16_t host_port;
+	uint16_t guest_port;
+};
+
+struct net_config {
+	char *id; /* config_finish() fills in "net0", ... where none is given */
+	enum net_kind kind;
+	char *target; /* NET_TAP: interface; NET_PASST: path */
+	int fd;	      /* NET_FD */
+	bool has_mac;
+	uint8_t mac[6];
+	unsigned mtu; /* 0: not said */
+	unsigned forward_count;
+	struct net_forward forward[CONFIG_FORWARDS_MAX];
+};
+
 struct vm_config {
 	char *kernel;	    /* never NULL after config_finish() */
 	char *initrd;	    /* or NULL */
@@ -77,6 +109,8 @@ struct vm_config {
 	enum guest_pages pages;
 	unsigned disk_count;
 	struct disk_config disk[CONFIG_DISKS_MAX];
+	unsigned net_count;
+	struct net_config net[CONFIG_NETS_MAX];
 	enum console_kind console;
 	char *console_file; /* with CONSOLE_FILE */
 	bool rng;	    /* an entropy device */
@@ -137,6 +171,7 @@ config_set_fn config_set_cpus;
 config_set_fn config_set_memory;
 config_set_fn config_set_hugepages;
 config_set_fn config_set_disk; /* PATH[,word]... */
+config_set_fn config_set_net;  /* word[,word]... */
 config_set_fn config_set_console;
 config_set_fn config_set_rng;
 config_set_fn config_set_vsock; /* cid=N,uds=PATH: vmm/config_vsock.c */
@@ -151,32 +186,70 @@ config_set_fn config_set_grace;
 /* Forget what a file said, where the command line replaces it. */
 void config_clear_cmdline(struct vm_config *config);
 void config_clear_disks(struct vm_config *config);
+void config_clear_nets(struct vm_config *config);
 
-/* What a disk can be told: words of --disk, keys of a [disk NAME] section. */
-struct disk_word {
-	const char *word;   /* in --disk; NULL: not there */
+/*
+ * --- devices: vmm/config_device.c, vmm/config_disk.c, vmm/config_net.c ---
+ *
+ * Devices that there can be several of are given as `--disk TEXT`, words behind commas, or as a
+ * section [disk NAME] with keys. One table of words serves both, and the man page.
+ */
+
+/* What a device can be told. */
+struct device_word {
+	const char *word;   /* in the option's value; NULL: not there */
 	const char *key;    /* in the INI file; NULL: not there */
 	const char *arg;    /* of the word: "NAME", "[FILE]" (may be left out), NULL (none) */
 	const char *values; /* of the key, for the man page */
 	const char *help;
+	bool repeat; /* the word may be there several times */
 	/* text NULL: the word without a value. */
-	int (*set)(struct disk_config *disk, const char *text, const char *dir, struct err *err);
+	int (*set)(void *device, const char *text, const char *dir, struct err *err);
 };
 
-const struct disk_word *config_disk_words(size_t *count);
+#define CONFIG_DEVICE_WORDS_MAX 32 /* sets of words are uint32_t */
 
-/* A fresh disk at the end of the list; NULL, with err set, when there are too many. */
-struct disk_config *config_add_disk(struct vm_config *config, struct err *err);
+struct config_kind {
+	const char *name; /* of the section: "disk" */
+	const struct device_word *words;
+	size_t word_count;
+	/* The first part of the option's value, if that is no word. Or NULL. */
+	int (*first)(void *device, const char *text, const char *dir, struct err *err);
+	const char *hint; /* for an unknown word, or NULL */
+	unsigned (*count)(const struct vm_config *config);
+	void *(*at)(struct vm_config *config, unsigned i);
+	const char *(*id)(const struct vm_config *config, unsigned i); /* may be NULL */
+	int (*set_id)(void *device, const char *text, const char *dir, struct err *err);
+	/* A fresh one at the end. NULL, with err set: there are too many. */
+	void *(*add)(struct vm_config *config, struct err *err);
+	/* What only a whole one can tell: something is missing, words exclude each other. */
+	int (*check)(const void *device, struct err *err);
+};
+
+extern const struct config_kind config_disk_kind;
+extern const struct config_kind config_net_kind;
+#define CONFIG_DEVICE_KINDS 2
+extern const struct config_kind *const config_device_kinds[CONFIG_DEVICE_KINDS];
+#define CONFIG_DEVICES_MAX CONFIG_DISKS_MAX /* the most of any kind */
+
+/* `--disk TEXT`: a device more. */
+int config_add_device(struct vm_config *config, const struct config_kind *kind, const char *text,
+		      const char *dir, struct err *err);
+
+/* "yes" or "no"; NULL is yes. */
+int config_parse_yes_no(const char *text, bool *out, struct err *err);
+/* Decimal digits only. */
+int config_parse_number(const char *text, unsigned min, unsigned max, unsigned *out,
+			struct err *err);
 
 /*
- * The disk's id, a word's `set` function. It becomes a file name in the guest,
- * /dev/disk/by-id/virtio-NAME, hence the narrow alphabet. `dir` is not used.
+ * A device's id, which becomes a file name in the guest (/dev/disk/by-id/virtio-NAME), hence the
+ * narrow alphabet. `what` ("a disk") is for the message.
  */
-int config_set_disk_id(struct disk_config *disk, const char *text, const char *dir,
-		       struct err *err);
+int config_set_device_id(char **id, const char *what, const char *text, struct err *err);
 
-/* What only a whole disk can tell: a path, words that exclude each other. */
-int config_check_disk(const struct disk_config *disk, struct err *err);
+/* Gives names ("disk0") to those that have none, and refuses equal ones. */
+int config_name_devices(struct vm_config *config, const struct config_kind *kind, struct err *err);
 
 /* --- for messages: vmm/config_words.c --- */
 

@@ -110,6 +110,14 @@ void vq_unpop(struct virtqueue *vq);
 void vq_push(struct virtqueue *vq, const struct vq_chain *chain, uint32_t written);
 
 /*
+ * The same in two steps, for completions that the driver must see all at once: vq_fill() per chain,
+ * in order (`written` at most its writable_len), then vq_publish(). No vq_pop() in between, which
+ * may publish.
+ */
+void vq_fill(struct virtqueue *vq, uint16_t head, uint32_t written);
+void vq_publish(struct virtqueue *vq);
+
+/*
  * After a batch of vq_push(): must the driver be interrupted (§2.7.7, §2.7.10)? Clears the
  * question: true is returned once per batch.
  */

@@ -36,6 +36,22 @@ static void dump_disk(FILE *out, unsigned i, const struct disk_config *d)
 		or_none(d->overlay_file));
 }
 
+static void dump_net(FILE *out, unsigned i, const struct net_config *net)
+{
+	static const char *const kinds[] = {
+	    [NET_TAP] = "tap", [NET_FD] = "fd", [NET_USER] = "user", [NET_PASST] = "passt"};
+
+	fprintf(out, "net%u.id=%s\nnet%u.kind=%s\nnet%u.target=%s\nnet%u.fd=%d\nnet%u.mtu=%u\n", i,
+		net->id, i, kinds[net->kind], i, or_none(net->target), i, net->fd, i, net->mtu);
+	if (net->has_mac)
+		fprintf(out, "net%u.mac=%02x:%02x:%02x:%02x:%02x:%02x\n", i, net->mac[0],
+			net->mac[1], net->mac[2], net->mac[3], net->mac[4], net->mac[5]);
+	for (unsigned k = 0; k < net->forward_count; k++)
+		fprintf(out, "net%u.forward%u=%s %s %u %u\n", i, k,
+			net->forward[k].udp ? "udp" : "tcp", net->forward[k].address,
+			net->forward[k].host_port, net->forward[k].guest_port);
+}
+
 static char *dump(const struct cli_result *r)
 {
 	static const char *const actions[] = {"run", "help", "version", "doctor"};
@@ -71,6 +87,9 @@ static char *dump(const struct cli_result *r)
 	fprintf(out, "disks=%u\n", c->disk_count);
 	for (unsigned i = 0; i < c->disk_count; i++)
 		dump_disk(out, i, &c->disk[i]);
+	fprintf(out, "nets=%u\n", c->net_count);
+	for (unsigned i = 0; i < c->net_count; i++)
+		dump_net(out, i, &c->net[i]);
 	fclose(out);
 	return text;
 }
@@ -341,9 +360,8 @@ static void unescape(char *text)
 Test(cli, man_page_has_every_option_key_and_word)
 {
 	char *text = written(write_man);
-	size_t count, words;
+	size_t count;
 	const struct cli_option *o = cli_options(&count);
-	const struct disk_word *w = config_disk_words(&words);
 
 	unescape(text);
 	cr_expect_null(strchr(text, '@'), "a mark of the template was not replaced");
@@ -352,8 +370,13 @@ Test(cli, man_page_has_every_option_key_and_word)
 		cr_expect_not_null(strstr(text, o[i].help + 1), "--%s", o[i].name);
 		cr_expect(o[i].key == NULL || strstr(text, o[i].key) != NULL, "%s", o[i].name);
 	}
-	for (size_t i = 0; i < words; i++)
-		cr_expect_not_null(strstr(text, w[i].help + 1), "%s", w[i].help);
+	for (size_t k = 0; k < CONFIG_DEVICE_KINDS; k++) {
+		const struct device_word *w = config_device_kinds[k]->words;
+
+		cr_expect_leq(config_device_kinds[k]->word_count, CONFIG_DEVICE_WORDS_MAX);
+		for (size_t i = 0; i < config_device_kinds[k]->word_count; i++)
+			cr_expect_not_null(strstr(text, w[i].help + 1), "%s", w[i].help);
+	}
 	free(text);
 }
 
