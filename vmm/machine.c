@@ -191,6 +191,18 @@ static void stop_threads(struct machine *m)
 	board_stop(m);
 }
 
+/* Not before all is set up: where that fails, its one line is what matters. */
+static void warn_of_emulation(const struct machine *m)
+{
+	if (m->emulating)
+		log_msg(m->log, LOG_LEVEL_WARN,
+			"KVM emulates guest kernel mode on this host, which is slow ('minivm "
+			"doctor')%s",
+			m->config->cmdline_only
+			    ? ""
+			    : "; words for it are added to the command line");
+}
+
 int machine_run(struct machine *m, struct err *err)
 {
 	unsigned i;
@@ -198,6 +210,8 @@ int machine_run(struct machine *m, struct err *err)
 
 	if (!ret)
 		ret = board_start(m, err);
+	if (!ret)
+		warn_of_emulation(m);
 	for (i = 0; !ret && i < m->vcpu_count; i++)
 		ret = vcpu_start(&m->vcpu[i], err);
 	/* The rest while the guest starts; what it asks of a device that early stays pending. */

@@ -34,17 +34,14 @@ static int add_root(const struct machine *m, struct cmdline *c, struct err *err)
 	return cmdline_add(c, err, "root=/dev/vda %s", config->disk[0].readonly ? "ro" : "rw");
 }
 
-/* What the guest must be told on a host that emulates its kernel mode; said aloud. */
-static int add_assist_words(const struct machine *m, struct cmdline *c, struct err *err)
+/* What the guest must be told on a host that emulates its kernel mode. */
+static int add_assist_words(struct cmdline *c, struct err *err)
 {
 	unsigned i;
 	int ret = 0;
 
 	for (i = 0; !ret && assist_cmdline[i]; i++)
 		ret = cmdline_add(c, err, "%s", assist_cmdline[i]);
-	log_msg(m->log, LOG_LEVEL_WARN,
-		"KVM emulates guest kernel mode on this host, which is slow ('minivm doctor'); "
-		"words for it are added to the command line");
 	return ret;
 }
 
@@ -67,7 +64,7 @@ static int build_cmdline(struct machine *m, struct err *err)
 				  m->describe == DESCRIBE_ACPI ? BOARD_CMDLINE_ACPI
 							       : BOARD_CMDLINE_NO_ACPI);
 	if (!ret && m->emulating)
-		ret = add_assist_words(m, c, err);
+		ret = add_assist_words(c, err);
 	if (!ret)
 		ret = add_root(m, c, err);
 	if (!ret && config->cmdline)

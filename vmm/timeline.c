@@ -18,35 +18,45 @@ static const char *const names[TIMELINE_EVENTS] = {
     [TIMELINE_END] = "end",
 };
 
-void timeline_mark(struct timeline *t, enum timeline_event event)
+static uint64_t now_ns(clockid_t clock)
 {
 	struct timespec now;
+
+	clock_gettime(clock, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+void timeline_mark(struct timeline *t, enum timeline_event event)
+{
 	uint64_t none = 0;
 
 	/* One load where a mark comes again and again, as with every chunk of output. */
 	if (!t || atomic_load_explicit(&t->ns[event], memory_order_relaxed))
 		return;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	atomic_compare_exchange_strong(&t->ns[event], &none,
-				       (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec);
+	if (atomic_compare_exchange_strong(&t->ns[event], &none, now_ns(CLOCK_MONOTONIC)))
+		atomic_store(&t->cpu_ns[event], now_ns(CLOCK_PROCESS_CPUTIME_ID));
+}
+
+static bool add(json_t *object, unsigned event, uint64_t ns)
+{
+	return !json_object_set_new(object, names[event], json_integer((json_int_t)ns));
 }
 
 json_t *timeline_json(const struct timeline *t)
 {
 	uint64_t start = atomic_load(&t->ns[TIMELINE_EXEC]);
-	json_t *root = json_object(), *events = json_object();
-	bool failed = json_object_set_new(root, "start_ns", json_integer((json_int_t)start)) != 0;
+	json_t *root = json_object(), *events = json_object(), *cpu = json_object();
+	bool ok = !json_object_set_new(root, "start_ns", json_integer((json_int_t)start));
 
-	for (unsigned i = 0; i < TIMELINE_EVENTS; i++) {
+	for (unsigned i = 0; ok && i < TIMELINE_EVENTS; i++) {
 		uint64_t ns = atomic_load(&t->ns[i]);
 
-		if (ns &&
-		    json_object_set_new(events, names[i], json_integer((json_int_t)(ns - start))))
-			failed = true;
+		ok = !ns || (add(events, i, ns - start) && add(cpu, i, atomic_load(&t->cpu_ns[i])));
 	}
-	if (json_object_set_new(root, "events", events) || failed) {
-		json_decref(root);
-		return NULL;
-	}
-	return root;
+	ok &= !json_object_set_new(root, "events", events);
+	ok &= !json_object_set_new(root, "cpu_ns", cpu);
+	if (ok)
+		return root;
+	json_decref(root);
+	return NULL;
 }

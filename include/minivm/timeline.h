@@ -28,14 +28,17 @@ enum timeline_event {
 /* All zero: nothing happened yet. */
 struct timeline {
 	_Atomic uint64_t ns[TIMELINE_EVENTS]; /* CLOCK_MONOTONIC; 0: not (yet) */
+	/* The process's CPU time then, the guest's included. What a host that emulates spends on a
+	   guest's boot is here, whatever else it does meanwhile. */
+	_Atomic uint64_t cpu_ns[TIMELINE_EVENTS];
 };
 
 /* Notes the time, if it is the first time. Any thread. NULL is fine: nobody wants to know. */
 void timeline_mark(struct timeline *t, enum timeline_event event);
 
 /*
- * {"start_ns": absolute, "events": {"exec": 0, "config": ns after start, ...}}, without what did
- * not happen; a new object, or NULL without memory.
+ * {"start_ns": absolute, "events": {"exec": 0, "config": ns after start, ...}, "cpu_ns": {"exec":
+ * ns of CPU time, ...}}, without what did not happen; a new object, or NULL without memory.
  */
 json_t *timeline_json(const struct timeline *t);
 

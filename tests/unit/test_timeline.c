@@ -45,3 +45,29 @@ Test(timeline, the_first_mark_stays)
 	timeline_mark(&t, TIMELINE_FIRST_BYTE);
 	cr_assert_eq(t.ns[TIMELINE_FIRST_BYTE], first);
 }
+
+Test(timeline, cpu_time_grows_with_work_only)
+{
+	const struct timespec pause = {.tv_nsec = 50000000};
+	struct timeline t = {0};
+	struct timespec now;
+	json_t *root;
+	const json_t *cpu;
+
+	timeline_mark(&t, TIMELINE_EXEC);
+	nanosleep(&pause, NULL);
+	timeline_mark(&t, TIMELINE_CONFIG);
+	do {
+		clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+	} while ((uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec <
+		 t.cpu_ns[TIMELINE_CONFIG] + 5000000);
+	timeline_mark(&t, TIMELINE_END);
+	cr_assert_lt(t.cpu_ns[TIMELINE_CONFIG] - t.cpu_ns[TIMELINE_EXEC], 50000000);
+	cr_assert_geq(t.cpu_ns[TIMELINE_END] - t.cpu_ns[TIMELINE_CONFIG], 5000000);
+	root = timeline_json(&t);
+	cpu = json_object_get(root, "cpu_ns");
+	cr_assert_eq(json_object_size(cpu), 3);
+	cr_assert_eq((uint64_t)json_integer_value(json_object_get(cpu, "end")),
+		     t.cpu_ns[TIMELINE_END]);
+	json_decref(root);
+}
