@@ -163,15 +163,6 @@ static int full_output(void *suite)
 	return fd < 0 || dup2(fd, 1) < 0 || close(fd);
 }
 
-/* What minivm said, without the warning that it gives on a host which emulates kernel mode. */
-static const char *said_besides(const char *text)
-{
-	static const char warning[] = "minivm: warning: KVM emulates guest kernel mode";
-	const char *end = strchr(text, '\n');
-
-	return end && !strncmp(text, warning, sizeof(warning) - 1) ? end + 1 : text;
-}
-
 static void judge_run(struct suite *s, const struct run *r, struct proc *p)
 {
 	const char *text;
@@ -180,7 +171,7 @@ static void judge_run(struct suite *s, const struct run *r, struct proc *p)
 
 	proc_close_in(p);
 	in_time = proc_wait(p, GUEST_SECONDS * 1000 * s->opt.slow, &status);
-	text = said_besides(p->err.data ? p->err.data : "");
+	text = proc_complaints(p);
 	said = r->want ? strstr(text, r->want) && !strncmp(text, "minivm: ", 8) : !*text;
 	if (in_time && said && status == r->status) {
 		tap_ok(&s->tap, "%s", r->name);

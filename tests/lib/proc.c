@@ -253,6 +253,15 @@ bool proc_wait(struct proc *p, unsigned timeout_ms, int *status)
 	return in_time;
 }
 
+const char *proc_complaints(const struct proc *p)
+{
+	static const char warning[] = "minivm: warning: KVM emulates guest kernel mode";
+	const char *text = p->err.data ? p->err.data : "";
+	const char *end = strchr(text, '\n');
+
+	return end && !strncmp(text, warning, sizeof(warning) - 1) ? end + 1 : text;
+}
+
 void proc_free(struct proc *p)
 {
 	int status;

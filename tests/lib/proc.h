@@ -59,6 +59,9 @@ void proc_signal(struct proc *p, int sig);
  */
 bool proc_wait(struct proc *p, unsigned timeout_ms, int *status);
 
+/* What minivm said on standard error, without its warning about hosts that emulate kernel mode. */
+const char *proc_complaints(const struct proc *p);
+
 /* Kills it if it still runs, and frees everything; may be called twice, or on a zeroed structure.
  */
 void proc_free(struct proc *p);

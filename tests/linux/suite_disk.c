@@ -290,7 +290,7 @@ static void want_refused(struct test *t, const char *disk, const char *file)
 
 	vm_start(t, &vm, &req);
 	vm_finish_refused(&vm);
-	line = vm.p.err.data;
+	line = proc_complaints(&vm.p);
 	if (!strstr(line, file) || !strstr(line, "another process") ||
 	    strchr(line, '\n') != line + strlen(line) - 1)
 		wrong(t, "%s is locked, but it says: %s", disk, line);

@@ -188,7 +188,7 @@ static void judge_output(struct vm *vm)
 /* What minivm says is from it, and nothing is said when all is well. */
 static void judge_errors(struct vm *vm)
 {
-	const char *p = vm->p.err.data;
+	const char *p = proc_complaints(&vm->p);
 
 	if (*p && !vm->req->noisy)
 		wrong(vm->t, "it said: %.*s", (int)strcspn(p, "\n"), p);
