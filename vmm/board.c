@@ -27,7 +27,8 @@ int board_plan(struct machine *m, struct err *err)
 {
 	int ret;
 
-	m->describe = choose_description(m);
+	if (!m->restore)
+		m->describe = choose_description(m);
 	if (m->describe == DESCRIBE_ACPI) {
 		m->button.gsi = BOARD_BUTTON_GSI;
 		m->irqs.used |= 1u << BOARD_BUTTON_GSI;

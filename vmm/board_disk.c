@@ -2,7 +2,10 @@
 /*
  * The board's disks: image, copy-on-write layer, virtio-blk device and the thread that serves it.
  */
+#include <errno.h>
 #include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "machine_priv.h"
 
@@ -19,6 +22,19 @@ int board_plan_disks(struct machine *m, struct err *err)
 	return ret;
 }
 
+/*
+ * A restored machine believes that its disks are as they were. Of an image that the user has put in
+ * the place of the saved one only the user can know.
+ */
+static int check_image(const struct disk_config *config, const struct block *image,
+		       const struct snapshot_disk *saved, struct err *err)
+{
+	if (strcmp(config->path, saved->path) != 0 || image->mtime_ns == saved->mtime_ns)
+		return 0;
+	err_set(err, ESTALE, "it was written since the machine was saved");
+	return err_hint(err, "--disk %s=PATH takes a copy that was made at that time", config->id);
+}
+
 int board_open_images(struct machine *m, struct err *err)
 {
 	unsigned i;
@@ -29,6 +45,8 @@ int board_open_images(struct machine *m, struct err *err)
 
 		ret = block_raw_open(config->path, config->readonly || config->overlay,
 				     &m->disk[i].image, err);
+		if (!ret && m->restore)
+			ret = check_image(config, m->disk[i].image, &m->restore->disk[i], err);
 		if (ret)
 			err_context(err, "disk %s", config->path);
 	}
@@ -49,13 +67,33 @@ static int add_layer(const struct disk_config *config, struct board_disk *disk, 
 	return ret;
 }
 
+/*
+ * A restored disk gets a layer of its own that begins as a copy of the saved one: a throw-away
+ * layer, whatever the saved machine had, unless this command line names a file for it.
+ */
+static int restore_layer(const struct disk_config *config, struct board_disk *disk,
+			 const struct snapshot_disk *saved, struct err *err)
+{
+	int ret;
+
+	if (config->overlay_file && access(config->overlay_file, F_OK) == 0)
+		return err_set(err, EEXIST,
+			       "overlay %s: is there already; a restored disk begins a new one",
+			       config->overlay_file);
+	ret = add_layer(config, disk, err);
+	if (ret || !config->overlay || !saved->layer)
+		return ret;
+	return block_overlay_load(disk->image, saved->layer, config->path, err);
+}
+
 static int add_disk(struct machine *m, unsigned index, struct err *err)
 {
 	const struct disk_config *config = &m->config->disk[index];
 	struct board_disk *disk = &m->disk[index];
 	struct virtio_blk_options opt = {.id = config->id, .log = m->log};
 	char name[16];
-	int ret = add_layer(config, disk, err);
+	int ret = m->restore ? restore_layer(config, disk, &m->restore->disk[index], err)
+			     : add_layer(config, disk, err);
 
 	if (ret)
 		return ret;

@@ -10,6 +10,7 @@
 #include "minivm/cli.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const struct cli_option option_table[] = {
@@ -144,7 +145,7 @@ static const struct cli_option option_table[] = {
     {
 	.name = "console",
 	.arg = "serial|none|file=PATH",
-	.commands = CLI_CMD_RUN,
+	.commands = CLI_CMD_RUN | CLI_CMD_RESTORE,
 	.section = "console",
 	.key = "mode",
 	.set = config_set_console,
@@ -169,7 +170,7 @@ static const struct cli_option option_table[] = {
     {
 	.name = "vsock",
 	.arg = "cid=N,uds=PATH",
-	.commands = CLI_CMD_RUN,
+	.commands = CLI_CMD_RUN | CLI_CMD_RESTORE,
 	.section = "machine",
 	.key = "vsock",
 	.set = config_set_vsock,
@@ -206,7 +207,7 @@ static const struct cli_option option_table[] = {
     {
 	.name = "grace",
 	.arg = "SECONDS",
-	.commands = CLI_CMD_RUN,
+	.commands = CLI_CMD_RUN | CLI_CMD_RESTORE,
 	.section = "machine",
 	.key = "grace",
 	.set = config_set_grace,
@@ -216,7 +217,7 @@ static const struct cli_option option_table[] = {
     {
 	.name = "stats",
 	.arg = "FILE|-",
-	.commands = CLI_CMD_RUN,
+	.commands = CLI_CMD_RUN | CLI_CMD_RESTORE,
 	.section = "log",
 	.key = "stats",
 	.set = config_set_stats,
@@ -226,7 +227,7 @@ static const struct cli_option option_table[] = {
     {
 	.name = "timeline",
 	.arg = "FILE|-",
-	.commands = CLI_CMD_RUN,
+	.commands = CLI_CMD_RUN | CLI_CMD_RESTORE,
 	.section = "log",
 	.key = "timeline",
 	.set = config_set_timeline,
@@ -237,12 +238,33 @@ static const struct cli_option option_table[] = {
     {
 	.name = "log-level",
 	.arg = "error|warn|info|debug",
-	.commands = CLI_CMD_RUN,
+	.commands = CLI_CMD_RUN | CLI_CMD_RESTORE,
 	.section = "log",
 	.key = "level",
 	.set = config_set_log_level,
 	.words = "error warn info debug",
 	.help = "how much to say on standard error (default warn)",
+    },
+    {
+	.name = "name",
+	.arg = "NAME",
+	.commands = CLI_CMD_RUN | CLI_CMD_RESTORE,
+	.section = "control",
+	.key = "name",
+	.set = config_set_name,
+	.help = "a name for `minivm ps`, pause, stop and so on",
+	.more = "Makes a control socket, see CONTROL SOCKET.",
+    },
+    {
+	.name = "api-sock",
+	.arg = "PATH",
+	.commands = CLI_CMD_RUN | CLI_CMD_RESTORE,
+	.section = "control",
+	.key = "api-sock",
+	.set = config_set_api_sock,
+	.file = true,
+	.help = "a control socket at a path of your own",
+	.more = "HTTP over a Unix socket, see CONTROL SOCKET.",
     },
     {
 	.name = "config",
@@ -254,6 +276,15 @@ static const struct cli_option option_table[] = {
 	.more = "See CONFIGURATION FILE.",
     },
     {
+	.name = "disk",
+	.arg = "ID=PATH[,WORD]...",
+	.commands = CLI_CMD_RESTORE,
+	.set = config_replace_disk,
+	.repeat = true,
+	.help = "restore: another file behind a disk",
+	.more = "Without words the disk is read-only or has an overlay as it was. See SNAPSHOTS.",
+    },
+    {
 	.name = "json",
 	.kind = CLI_OPT_JSON,
 	.commands = CLI_CMD_DOCTOR,
@@ -262,20 +293,20 @@ static const struct cli_option option_table[] = {
     {
 	.name = "help",
 	.kind = CLI_OPT_HELP,
-	.commands = CLI_CMD_RUN | CLI_CMD_DOCTOR,
+	.commands = CLI_CMD_RUN | CLI_CMD_DOCTOR | CLI_CMD_RESTORE | CLI_CMD_CLIENT,
 	.help = "print this help",
     },
     {
 	.name = "version",
 	.kind = CLI_OPT_VERSION,
-	.commands = CLI_CMD_RUN | CLI_CMD_DOCTOR,
+	.commands = CLI_CMD_RUN | CLI_CMD_DOCTOR | CLI_CMD_RESTORE | CLI_CMD_CLIENT,
 	.help = "print the version",
     },
 };
 
 #define OPTIONS (sizeof(option_table) / sizeof(option_table[0]))
 
-_Static_assert(OPTIONS <= 32, "sets of options are uint32_t");
+_Static_assert(OPTIONS <= 64, "sets of options are uint64_t");
 
 const struct cli_option *cli_options(size_t *count)
 {
@@ -285,13 +316,33 @@ const struct cli_option *cli_options(size_t *count)
 
 /* --- one argument --- */
 
-#define CMD_DOCTOR "doctor"
+static const struct cli_command command_table[] = {
+    {"doctor", CLI_CMD_DOCTOR, CLI_DOCTOR, NULL, 0, 0, "tell whether this host can run machines"},
+    {"restore", CLI_CMD_RESTORE, CLI_RESTORE, "DIR", 1, 1, "go on with a saved machine"},
+    {"ps", CLI_CMD_CLIENT, CLI_PS, NULL, 0, 0, "list the running machines that have a name"},
+    {"pause", CLI_CMD_CLIENT, CLI_PAUSE, "NAME", 1, 1, "stop a machine where it is"},
+    {"resume", CLI_CMD_CLIENT, CLI_RESUME, "NAME", 1, 1, "let a paused machine go on"},
+    {"stop", CLI_CMD_CLIENT, CLI_STOP, "NAME", 1, 1, "ask a machine to shut down"},
+    {"snapshot", CLI_CMD_CLIENT, CLI_SNAPSHOT, "NAME|verify DIR", 2, 2,
+     "save a running machine; check a saved one"},
+};
+#define COMMANDS (sizeof(command_table) / sizeof(command_table[0]))
+
+const struct cli_command *cli_commands(size_t *count)
+{
+	*count = COMMANDS;
+	return command_table;
+}
+
+static const struct cli_command run_command = {NULL, CLI_CMD_RUN, CLI_RUN, NULL, 0, 0, NULL};
 
 struct args {
 	int argc;
 	char *const *argv;
-	int next;	  /* index of the next argument */
-	unsigned command; /* CLI_CMD_* */
+	int next; /* index of the next argument */
+	const struct cli_command *command;
+	unsigned operands;
+	const char *operand[CLI_OPERANDS_MAX];
 };
 
 struct arg {
@@ -308,18 +359,24 @@ static const char *option_name(const void *ctx, size_t i)
 static const char *command_name(const void *ctx, size_t i)
 {
 	(void)ctx;
-	return i == 0 ? CMD_DOCTOR : NULL;
+	return i < COMMANDS ? command_table[i].name : NULL;
 }
 
-/* The index in the table, or -1. `len` bytes of `name` count. */
-static int find_option(const char *name, size_t len)
+/* The index in the table, or -1; a command's own first. `len` bytes of `name` count. */
+static int find_option(const char *name, size_t len, unsigned command)
 {
+	int found = -1;
+
 	for (unsigned i = 0; i < OPTIONS; i++) {
-		if (strncmp(option_table[i].name, name, len) == 0 &&
-		    option_table[i].name[len] == '\0')
+		const struct cli_option *o = &option_table[i];
+
+		if (strncmp(o->name, name, len) != 0 || o->name[len] != '\0')
+			continue;
+		if ((o->commands & command) != 0)
 			return (int)i;
+		found = (int)i;
 	}
-	return -1;
+	return found;
 }
 
 static int unknown_option(const char *text, struct err *err)
@@ -352,11 +409,18 @@ static int stray_word(const char *text, struct err *err)
 	return err_hint(err, "a kernel is given as --kernel FILE, a disk as --disk FILE");
 }
 
-static int wrong_command(const struct cli_option *o, struct err *err)
+static int wrong_command(const struct cli_option *o, const struct cli_command *command,
+			 struct err *err)
 {
-	if (o->commands == CLI_CMD_DOCTOR)
-		return err_set(err, EINVAL, "--%s belongs to `minivm doctor`", o->name);
-	return err_set(err, EINVAL, "--%s is not an option of `minivm doctor`", o->name);
+	if (command->name != NULL)
+		return err_set(err, EINVAL, "--%s is not an option of `minivm %s`", o->name,
+			       command->name);
+	for (unsigned i = 0; i < COMMANDS; i++) {
+		if ((command_table[i].bit & o->commands) != 0)
+			return err_set(err, EINVAL, "--%s belongs to `minivm %s`", o->name,
+				       command_table[i].name);
+	}
+	return err_set(err, EINVAL, "--%s is not an option here", o->name);
 }
 
 /* The value of an option that takes one: behind "=", or the next argument. NULL: err is set. */
@@ -388,25 +452,40 @@ static const char *take_value(struct args *args, const struct cli_option *o, con
 	return value;
 }
 
+/* The next argument that is no operand; those are put aside. NULL: there is none. */
+static const char *next_text(struct args *args)
+{
+	while (args->next < args->argc) {
+		const char *text = args->argv[args->next++];
+
+		if (text[0] == '-' || args->operands == args->command->most)
+			return text;
+		args->operand[args->operands++] = text;
+	}
+	return NULL;
+}
+
 /* 1: `arg` is filled; 0: no more; or -EINVAL. */
 static int next_arg(struct args *args, struct arg *arg, struct err *err)
 {
 	const struct cli_option *o;
-	const char *text, *equals;
+	const char *text = next_text(args);
+	const char *equals;
 	int index;
 
-	if (args->next >= args->argc)
+	if (text == NULL)
 		return 0;
-	text = args->argv[args->next++];
 	if (text[0] != '-')
 		return stray_word(text, err);
 	equals = strchr(text, '=');
-	index = strncmp(text, "--", 2) != 0 ? -1 : find_option(text + 2, strcspn(text + 2, "="));
+	index = strncmp(text, "--", 2) != 0
+		    ? -1
+		    : find_option(text + 2, strcspn(text + 2, "="), args->command->bit);
 	if (index < 0)
 		return unknown_option(text, err);
 	o = &option_table[index];
-	if ((o->commands & args->command) == 0)
-		return wrong_command(o, err);
+	if ((o->commands & args->command->bit) == 0)
+		return wrong_command(o, args->command, err);
 	*arg = (struct arg){.index = (unsigned)index};
 	if (o->arg != NULL) {
 		arg->value = take_value(args, o, equals, err);
@@ -420,18 +499,18 @@ static int next_arg(struct args *args, struct arg *arg, struct err *err)
 /* --- the whole --- */
 
 /* The first pass: form, what is there, what is asked for. Stops at --help and --version. */
-static int check_args(struct args args, struct cli_result *out, uint32_t *seen, const char **file,
+static int check_args(struct args *args, struct cli_result *out, uint64_t *seen, const char **file,
 		      struct err *err)
 {
 	struct arg arg = {0};
 	int rc;
 
-	while ((rc = next_arg(&args, &arg, err)) > 0) {
+	while ((rc = next_arg(args, &arg, err)) > 0) {
 		const struct cli_option *o = &option_table[arg.index];
 
-		if ((*seen & 1u << arg.index) && !o->repeat)
+		if ((*seen & 1ull << arg.index) && !o->repeat)
 			return err_set(err, EINVAL, "--%s is given twice", o->name);
-		*seen |= 1u << arg.index;
+		*seen |= 1ull << arg.index;
 		if (o->kind == CLI_OPT_HELP || o->kind == CLI_OPT_VERSION) {
 			out->action = o->kind == CLI_OPT_HELP ? CLI_HELP : CLI_VERSION;
 			return 0;
@@ -441,17 +520,21 @@ static int check_args(struct args args, struct cli_result *out, uint32_t *seen, 
 		if (o->kind == CLI_OPT_CONFIG)
 			*file = arg.value;
 	}
+	if (rc == 0 && args->operands < args->command->least)
+		return err_set(err, EINVAL, "`minivm %s` needs %s", args->command->name,
+			       args->command->operands);
 	return rc;
 }
 
 /* The second pass: values, on top of what the file said. */
-static int apply_args(struct args args, struct vm_config *config, uint32_t seen, struct err *err)
+static int apply_args(struct args args, const char *dir, uint64_t seen, struct vm_config *config,
+		      struct err *err)
 {
 	struct arg arg = {0};
 	int rc;
 
 	for (unsigned i = 0; i < OPTIONS; i++) {
-		if ((seen & 1u << i) && option_table[i].clear != NULL)
+		if ((seen & 1ull << i) && option_table[i].clear != NULL)
 			option_table[i].clear(config);
 	}
 	while ((rc = next_arg(&args, &arg, err)) > 0) {
@@ -459,45 +542,113 @@ static int apply_args(struct args args, struct vm_config *config, uint32_t seen,
 
 		if (o->set == NULL)
 			continue;
-		rc = o->set(config, arg.value, NULL, err);
+		rc = o->set(config, arg.value, dir, err);
 		if (rc < 0)
 			return err_context(err, "--%s", o->name);
 	}
 	return rc;
 }
 
-static int parse(struct args args, struct cli_result *out, struct err *err)
+static const struct cli_command *find_command(const char *name)
 {
-	const char *file = NULL;
-	uint32_t seen = 0;
+	for (unsigned i = 0; i < COMMANDS; i++) {
+		if (strcmp(command_table[i].name, name) == 0)
+			return &command_table[i];
+	}
+	return NULL;
+}
+
+/* The command of a layer: what may stand in front of its operands is not in it. */
+static const struct cli_command *layer_command(const struct cli_layer *layer)
+{
+	return layer->command == CLI_CMD_RESTORE ? find_command("restore") : &run_command;
+}
+
+int cli_apply_layer(const struct cli_layer *layer, struct vm_config *config, struct err *err)
+{
+	struct args args = {
+	    .argc = layer->argc, .argv = layer->argv, .command = layer_command(layer)};
+	struct args first = args;
+	struct cli_result ignored = {0};
+	const char *file;
+	uint64_t seen = 0;
 	int rc;
 
-	rc = check_args(args, out, &seen, &file, err);
-	if (rc < 0 || out->action != CLI_RUN)
+	/* DIR is no part of the layer: as many operands as there may be have been seen. */
+	first.operands = args.operands = args.command->most;
+	rc = check_args(&first, &ignored, &seen, &file, err);
+	if (rc < 0)
 		return rc;
-	if (file != NULL) {
-		rc = config_load_ini(file, &out->config, err);
+	if (layer->ini_text != NULL) {
+		rc = config_parse_ini(layer->ini_name, layer->ini_text, config, err);
 		if (rc < 0)
 			return rc;
 	}
-	rc = apply_args(args, &out->config, seen, err);
-	if (rc < 0)
+	rc = apply_args(args, layer->dir, seen, config, err);
+	return rc < 0 ? rc : config_finish(config, err);
+}
+
+/* The options of this command line as a layer; operands are left out. */
+static int make_layer(const struct args *all, const char *file, struct cli_layer *layer,
+		      struct err *err)
+{
+	struct args args = *all;
+	struct arg arg;
+	int from = args.next;
+
+	layer->command = args.command->bit;
+	layer->argv = calloc((size_t)args.argc + 1, sizeof(*layer->argv));
+	if (layer->argv == NULL)
+		return err_sys(err, ENOMEM, "command line");
+	while (next_arg(&args, &arg, err) > 0)
+		;
+	for (int i = from; i < args.argc; i++) {
+		bool operand = false;
+
+		for (unsigned k = 0; k < args.operands; k++)
+			operand |= args.argv[i] == args.operand[k];
+		if (!operand)
+			layer->argv[layer->argc++] = args.argv[i];
+	}
+	if (file == NULL)
+		return 0;
+	layer->ini_name = strdup(file);
+	if (layer->ini_name == NULL)
+		return err_sys(err, ENOMEM, "%s", file);
+	return config_read_ini(file, &layer->ini_text, err);
+}
+
+static int parse(struct args args, struct cli_result *out, struct err *err)
+{
+	struct args first = args;
+	const char *file = NULL;
+	uint64_t seen = 0;
+	int rc;
+
+	rc = check_args(&first, out, &seen, &file, err);
+	out->operands = first.operands;
+	memcpy(out->operand, first.operand, sizeof(out->operand));
+	if (rc < 0 || (out->action != CLI_RUN && out->action != CLI_RESTORE))
 		return rc;
-	return config_finish(&out->config, err);
+	out->layers = 1;
+	rc = make_layer(&args, file, &out->layer[0], err);
+	if (rc < 0 || out->action == CLI_RESTORE)
+		return rc;
+	return cli_apply_layer(&out->layer[0], &out->config, err);
 }
 
 int cli_parse(int argc, char *const argv[], struct cli_result *out, struct err *err)
 {
-	struct args args = {.argc = argc, .argv = argv, .next = 1, .command = CLI_CMD_RUN};
+	struct args args = {.argc = argc, .argv = argv, .next = 1, .command = &run_command};
+	const struct cli_command *command = argc > 1 ? find_command(argv[1]) : NULL;
 	int rc;
 
-	*out = (struct cli_result){.action = CLI_RUN};
-	config_init(&out->config);
-	if (argc > 1 && strcmp(argv[1], CMD_DOCTOR) == 0) {
-		out->action = CLI_DOCTOR;
-		args.command = CLI_CMD_DOCTOR;
+	if (command != NULL) {
+		args.command = command;
 		args.next = 2;
 	}
+	*out = (struct cli_result){.action = args.command->action};
+	config_init(&out->config);
 	rc = parse(args, out, err);
 	if (rc < 0)
 		cli_result_free(out);
@@ -506,7 +657,15 @@ int cli_parse(int argc, char *const argv[], struct cli_result *out, struct err *
 
 void cli_result_free(struct cli_result *r)
 {
+	for (unsigned i = 0; i < r->layers; i++)
+		cli_layer_free(&r->layer[i]);
+	r->layers = 0;
 	config_free(&r->config);
+}
+
+const char *cli_version(void)
+{
+	return MINIVM_VERSION;
 }
 
 void cli_print_version(FILE *out)

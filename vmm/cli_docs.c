@@ -156,6 +156,20 @@ static void write_net_keys(FILE *out)
 	write_device_keys(&config_net_kind, out);
 }
 
+static void write_man_commands(FILE *out)
+{
+	size_t count;
+	const struct cli_command *commands = cli_commands(&count);
+
+	for (size_t i = 0; i < count; i++) {
+		fprintf(out, ".TP\n.B minivm %s", commands[i].name);
+		if (commands[i].operands != NULL)
+			fprintf(out, " \\fI%s\\fR", commands[i].operands);
+		fputc('\n', out);
+		put_sentence(commands[i].help, out);
+	}
+}
+
 static void write_capabilities(FILE *out)
 {
 	size_t count;
@@ -173,10 +187,10 @@ static const struct {
 	const char *mark;
 	void (*write)(FILE *out);
 } parts[] = {
-    {"@options@", write_options},	    {"@ini-keys@", write_ini_keys},
-    {"@disk-words@", write_disk_words},	    {"@disk-keys@", write_disk_keys},
-    {"@net-words@", write_net_words},	    {"@net-keys@", write_net_keys},
-    {"@capabilities@", write_capabilities},
+    {"@commands@", write_man_commands}, {"@options@", write_options},
+    {"@ini-keys@", write_ini_keys},	{"@disk-words@", write_disk_words},
+    {"@disk-keys@", write_disk_keys},	{"@net-words@", write_net_words},
+    {"@net-keys@", write_net_keys},	{"@capabilities@", write_capabilities},
 };
 
 static void write_line(const char *line, size_t len, FILE *out)
@@ -219,6 +233,16 @@ static void write_names(unsigned commands, FILE *out)
 	"\t\tcompopt -o filenames\n"                                                               \
 	"\t\tmapfile -t COMPREPLY < <(compgen -f -- \"$cur\")\n"
 
+/* An option that two commands know in two forms stands there once, as what it is first. */
+static bool is_repeated(const struct cli_option *options, size_t i)
+{
+	for (size_t k = 0; k < i; k++) {
+		if (strcmp(options[k].name, options[i].name) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* A case for each option with a value: what the value may be. */
 static void write_values(FILE *out)
 {
@@ -228,7 +252,7 @@ static void write_values(FILE *out)
 	for (size_t i = 0; i < count; i++) {
 		const struct cli_option *o = &options[i];
 
-		if (o->arg == NULL)
+		if (o->arg == NULL || is_repeated(options, i))
 			continue;
 		fprintf(out, "\t--%s)\n", o->name);
 		if (o->words != NULL)
@@ -240,6 +264,36 @@ static void write_values(FILE *out)
 	}
 	/* "--console file=", see below: "file" is what stands in front of "=" */
 	fputs("\tfile)\n" FILE_NAMES "\t\treturn\n\t\t;;\n", out);
+}
+
+static void write_command_names(FILE *out)
+{
+	size_t count;
+	const struct cli_command *commands = cli_commands(&count);
+
+	for (size_t i = 0; i < count; i++)
+		fprintf(out, " %s", commands[i].name);
+}
+
+/* A case for each command: its options, and directories where it takes one. */
+static void write_commands(FILE *out)
+{
+	size_t count;
+	const struct cli_command *commands = cli_commands(&count);
+
+	for (size_t i = 0; i < count; i++) {
+		fprintf(out, "\t%s)\n\t\twords='", commands[i].name);
+		write_names(commands[i].bit, out);
+		fputs("'\n", out);
+		if (commands[i].operands != NULL && strstr(commands[i].operands, "DIR") != NULL)
+			fputs("\t\tif [[ $cur != -* ]]; then\n"
+			      "\t\t\tcompopt -o filenames\n"
+			      "\t\t\tmapfile -t COMPREPLY < <(compgen -d -- \"$cur\")\n"
+			      "\t\t\treturn\n"
+			      "\t\tfi\n",
+			      out);
+		fputs("\t\t;;\n", out);
+	}
 }
 
 /*
@@ -264,15 +318,18 @@ void cli_write_bash_completion(FILE *out)
 	      out);
 	write_values(out);
 	fputs("\tesac\n"
-	      "\tif [[ ${COMP_WORDS[1]} == doctor ]] && ((COMP_CWORD > 1)); then\n"
-	      "\t\twords='",
+	      "\tcase ${COMP_WORDS[1]} in\n",
 	      out);
-	write_names(CLI_CMD_DOCTOR, out);
-	fputs("'\n\telse\n\t\twords='", out);
+	write_commands(out);
+	fputs("\t*)\n\t\twords='", out);
 	write_names(CLI_CMD_RUN, out);
 	fputs("'\n"
-	      "\t\t((COMP_CWORD == 1)) && words+=' doctor'\n"
-	      "\tfi\n"
+	      "\t\t;;\n"
+	      "\tesac\n"
+	      "\t((COMP_CWORD == 1)) && words+='",
+	      out);
+	write_command_names(out);
+	fputs("'\n"
 	      "\tmapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\")\n"
 	      "}\n"
 	      "\n"

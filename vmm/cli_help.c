@@ -24,16 +24,35 @@ static void print_option(const struct cli_option *o, FILE *out)
 	fprintf(out, "%*s%s\n", (int)(LEFT_COLUMN - width), "", o->help);
 }
 
+static void print_commands(FILE *out)
+{
+	size_t count;
+	const struct cli_command *commands = cli_commands(&count);
+
+	for (size_t i = 0; i < count; i++) {
+		const struct cli_command *c = &commands[i];
+		size_t width = strlen(c->name) + 2;
+
+		if (c->operands != NULL)
+			width += strlen(c->operands) + 1;
+		fprintf(out, "  %s%s%s%*s%s\n", c->name, c->operands != NULL ? " " : "",
+			c->operands != NULL ? c->operands : "",
+			width < LEFT_COLUMN ? (int)(LEFT_COLUMN - width) : 1, "", c->help);
+	}
+}
+
 void cli_print_help(FILE *out)
 {
 	size_t count;
 	const struct cli_option *options = cli_options(&count);
 
 	fputs("Usage: minivm --kernel FILE [OPTION]...\n"
-	      "       minivm doctor [--json]\n"
+	      "       minivm COMMAND ...\n"
 	      "\n"
-	      "Runs Linux in a virtual machine on KVM; doctor tells whether this host can.\n"
-	      "\n"
+	      "Runs Linux in a virtual machine on KVM. Commands:\n",
+	      out);
+	print_commands(out);
+	fputs("\n"
 	      "Options (--NAME VALUE or --NAME=VALUE):\n",
 	      out);
 	for (size_t i = 0; i < count; i++)

@@ -42,15 +42,23 @@ void config_clear_cmdline(struct vm_config *config)
 	clear_string(&config->cmdline_only);
 }
 
+void config_clear_process(struct vm_config *config)
+{
+	clear_string(&config->stats);
+	clear_string(&config->timeline);
+	clear_string(&config->name);
+	clear_string(&config->api_sock);
+	config->log_level = LOG_LEVEL_WARN;
+}
+
 void config_free(struct vm_config *config)
 {
 	clear_string(&config->kernel);
 	clear_string(&config->initrd);
 	clear_string(&config->console_file);
-	clear_string(&config->stats);
-	clear_string(&config->timeline);
 	clear_string(&config->kernel_cache);
 	clear_string(&config->vsock_path);
+	config_clear_process(config);
 	config_clear_cmdline(config);
 	config_clear_disks(config);
 	config_clear_nets(config);
@@ -362,6 +370,27 @@ int config_set_log_level(struct vm_config *config, const char *text, const char 
 	return 0;
 }
 
+int config_set_name(struct vm_config *config, const char *text, const char *dir, struct err *err)
+{
+	char quoted[CONFIG_QUOTE_MAX];
+	size_t len = strlen(text);
+
+	(void)dir;
+	if (len > CONFIG_NAME_MAX || strspn(text, CONFIG_NAME_ALPHABET) != len || text[0] == '.' ||
+	    strcmp(text, CONFIG_NAME_VERIFY) == 0)
+		return err_set(err, EINVAL,
+			       "%s is not a machine's name; it has 1 to %d letters, digits, \".\", "
+			       "\"_\", \"-\", begins with no \".\" and is not \"%s\"",
+			       config_quote(quoted, text), CONFIG_NAME_MAX, CONFIG_NAME_VERIFY);
+	return config_copy_path(&config->name, text, NULL, err);
+}
+
+int config_set_api_sock(struct vm_config *config, const char *text, const char *dir,
+			struct err *err)
+{
+	return config_copy_path(&config->api_sock, text, dir, err);
+}
+
 /* --- the whole --- */
 
 int config_finish(struct vm_config *config, struct err *err)
@@ -383,6 +412,10 @@ int config_finish(struct vm_config *config, struct err *err)
 		return err_set(err, EINVAL,
 			       "with hugepages 2M, memory is a multiple of 2M; it is %lluK",
 			       (unsigned long long)(config->memory >> 10));
+	if (config->name != NULL && config->api_sock != NULL)
+		return err_set(err, EINVAL,
+			       "name and api-sock exclude each other: a machine has one control "
+			       "socket");
 	for (unsigned i = 0; i < CONFIG_DEVICE_KINDS; i++) {
 		rc = config_name_devices(config, config_device_kinds[i], err);
 		if (rc < 0)

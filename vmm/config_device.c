@@ -35,12 +35,10 @@ int config_parse_yes_no(const char *text, bool *out, struct err *err)
 
 int config_set_device_id(char **id, const char *what, const char *text, struct err *err)
 {
-	static const char alphabet[] =
-	    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
 	char quoted[CONFIG_QUOTE_MAX];
 	size_t len = strlen(text);
 
-	if (len > CONFIG_DISK_ID_MAX || strspn(text, alphabet) != len)
+	if (len > CONFIG_DISK_ID_MAX || strspn(text, CONFIG_NAME_ALPHABET) != len)
 		return err_set(
 		    err, EINVAL,
 		    "%s is not %s's name; it has 1 to %d letters, digits, \".\", \"_\", \"-\"",

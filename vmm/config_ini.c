@@ -418,7 +418,7 @@ static int read_all(int fd, const char *path, char *buf, struct err *err)
 	return 0;
 }
 
-int config_load_ini(const char *path, struct vm_config *config, struct err *err)
+int config_read_ini(const char *path, char **text, struct err *err)
 {
 	/* Non-blocking: opening a FIFO must not hang before it is refused. */
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -436,10 +436,11 @@ int config_load_ini(const char *path, struct vm_config *config, struct err *err)
 		goto out;
 	}
 	rc = read_all(fd, path, buf, err);
-	if (rc == 0)
-		rc = config_parse_ini(path, buf, config, err);
 out:
-	free(buf);
 	close(fd);
+	if (rc < 0)
+		free(buf);
+	else
+		*text = buf;
 	return rc;
 }

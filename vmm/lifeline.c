@@ -44,8 +44,10 @@ static int start_grace(struct machine *m)
 	return ret;
 }
 
-static void ask_guest(struct machine *m)
+void lifeline_ask(struct machine *m)
 {
+	if (m->lifeline.asked)
+		return;
 	m->lifeline.asked = true;
 	log_msg(m->log, LOG_LEVEL_INFO, "asking the guest to shut down");
 	serial_set_dsr(console_serial(m->console), false);
@@ -64,7 +66,7 @@ static void on_signal(void *opaque, uint32_t events)
 		if (m->lifeline.asked)
 			stop_now(m);
 		else
-			ask_guest(m);
+			lifeline_ask(m);
 	}
 }
 

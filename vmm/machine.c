@@ -99,8 +99,45 @@ static void explain(const struct machine *m, struct err *err)
 		*err = missing;
 }
 
-int machine_new(const struct vm_config *config, struct log *log, struct timeline *timeline,
-		struct machine **out, struct err *err)
+/* As configure(), without a kernel: memory, registers and devices are as they were saved. */
+static int configure_restored(struct machine *m, struct err *err)
+{
+	struct timeline *t = m->env.timeline;
+	struct snapshot_memory memory;
+	int ret = snapshot_read_memory_section(m->restore, &memory, err);
+
+	if (!ret)
+		ret = machine_restore_setup(m, err);
+	if (!ret)
+		ret = machine_restore_disks(m, err);
+	if (!ret)
+		ret = guest_mem_map(&m->mem, m->config->memory, err);
+	if (!ret)
+		ret = snapshot_map_memory(&m->mem, m->restore->memory_fd, &memory, err);
+	timeline_mark(t, TIMELINE_MEMORY);
+	if (!ret)
+		ret = machine_open_vm(m, err);
+	timeline_mark(t, TIMELINE_VM);
+	if (!ret)
+		ret = board_plan(m, err);
+	if (!ret)
+		ret = machine_create_vcpus(m, err);
+	if (!ret)
+		ret = machine_restore_vm(m, err);
+	if (!ret)
+		ret = loop_new(&m->loop, err);
+	if (!ret)
+		ret = board_populate(m, err);
+	if (!ret)
+		ret = machine_restore_devices(m, err);
+	if (!ret)
+		ret = lifeline_open(m, err);
+	timeline_mark(t, TIMELINE_DEVICES);
+	return ret;
+}
+
+static int make(const struct vm_config *config, struct snapshot *restore, struct log *log,
+		struct timeline *timeline, struct machine **out, struct err *err)
 {
 	struct machine *m = calloc(1, sizeof(*m));
 	int ret;
@@ -108,6 +145,7 @@ int machine_new(const struct vm_config *config, struct log *log, struct timeline
 	if (!m)
 		return err_set(err, ENOMEM, "machine: out of memory");
 	m->config = config;
+	m->restore = restore;
 	m->log = log;
 	m->kvm_fd = m->vm_fd = m->console_fd = m->com1.fd = m->button.fd = m->lifeline.source.fd =
 	    -1;
@@ -121,7 +159,9 @@ int machine_new(const struct vm_config *config, struct log *log, struct timeline
 	m->env.timeline = timeline;
 	m->env.end.end = machine_report_end;
 	m->env.end.opaque = m;
-	ret = configure(m, err);
+	machine_pause_init(m);
+	ret = restore ? configure_restored(m, err) : configure(m, err);
+	m->restore = NULL;
 	if (ret) {
 		explain(m, err);
 		machine_destroy(m);
@@ -129,6 +169,18 @@ int machine_new(const struct vm_config *config, struct log *log, struct timeline
 	}
 	*out = m;
 	return 0;
+}
+
+int machine_new(const struct vm_config *config, struct log *log, struct timeline *timeline,
+		struct machine **out, struct err *err)
+{
+	return make(config, NULL, log, timeline, out, err);
+}
+
+int machine_restore(const struct vm_config *config, struct snapshot *s, struct log *log,
+		    struct timeline *timeline, struct machine **out, struct err *err)
+{
+	return make(config, s, log, timeline, out, err);
 }
 
 void machine_destroy(struct machine *m)
@@ -146,6 +198,7 @@ void machine_destroy(struct machine *m)
 	if (m->kvm_fd >= 0)
 		close(m->kvm_fd);
 	guest_mem_unmap(&m->mem);
+	machine_pause_destroy(m);
 	free(m);
 }
 
@@ -184,6 +237,7 @@ static void stop_threads(struct machine *m)
 	unsigned i;
 
 	atomic_store_explicit(&m->env.stop, true, memory_order_seq_cst);
+	vcpu_gate_open(&m->env.gate);
 	for (i = 0; i < m->vcpu_count; i++)
 		vcpu_kick(&m->vcpu[i]);
 	for (i = 0; i < m->vcpu_count; i++)

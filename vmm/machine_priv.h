@@ -21,6 +21,7 @@
 #include "minivm/loop.h"
 #include "minivm/machine.h"
 #include "minivm/memory.h"
+#include "minivm/snapshot.h"
 #include "minivm/vcpu.h"
 #include "minivm/virtio_blk.h"
 #include "minivm/virtio_mmio.h"
@@ -91,6 +92,14 @@ struct lifeline {
 	bool asked; /* the guest was asked to shut down */
 };
 
+/* vmm/machine_pause.c; the main loop's. */
+struct machine_pause {
+	enum machine_state state;
+	struct loop_work work; /* posted when all vCPUs wait */
+	machine_done_fn *done;
+	void *opaque;
+};
+
 struct machine {
 	const struct vm_config *config;
 	struct log *log;
@@ -99,6 +108,8 @@ struct machine {
 	int vm_fd;
 	struct kvm_cpuid2 *cpuid; /* what KVM supports, then what the last vCPU was given */
 	unsigned cpuid_capacity;  /* entries that fit into it */
+	uint32_t tsc_khz;	  /* of restored vCPUs */
+	bool tsc_deadline;	  /* the guest's local APICs have that mode */
 	bool emulating;		  /* KVM's back end emulates kernel mode (docs/architecture.md) */
 	bool assist;		  /* vCPUs carry an assist */
 	enum describe_mode describe; /* not DESCRIBE_AUTO any more */
@@ -128,6 +139,8 @@ struct machine {
 	struct cmdline cmdline;
 	struct boot_result boot;
 
+	struct machine_pause pause;
+	struct snapshot *restore; /* what the machine is made from, while it is made; or NULL */
 	struct lifeline lifeline;
 	struct loop_timer assist_timer; /* kicks vCPUs until their assist is armed, assist.h */
 	struct vcpu_env env;
@@ -219,11 +232,33 @@ int machine_open_vm(struct machine *m, struct err *err);
 int machine_create_vcpus(struct machine *m, struct err *err);
 void machine_destroy_vcpus(struct machine *m);
 
+/* Edits m->cpuid to be what vCPU `index` is given. */
+void machine_vcpu_cpuid(struct machine *m, unsigned index);
+
+/* --- machine_state.c --- */
+
+/* Of a paused machine. Layers of disks are written as layer_prefix, disk's id, ".layer". */
+int machine_save(struct machine *m, const char *layer_prefix, struct state_writer *w,
+		 struct err *err);
+/* In this order, each from where m->restore->reader is. */
+int machine_restore_setup(struct machine *m, struct err *err);
+int machine_restore_disks(struct machine *m, struct err *err);
+int machine_restore_vcpu(struct machine *m, struct vcpu *v, struct err *err);
+int machine_restore_vm(struct machine *m, struct err *err);
+int machine_restore_devices(struct machine *m, struct err *err);
+
+/* --- machine_pause.c --- */
+
+void machine_pause_init(struct machine *m);
+void machine_pause_destroy(struct machine *m);
+
 /* --- lifeline.c --- */
 
 /* The signals that end minivm are blocked for all threads and read by the main loop. */
 int lifeline_open(struct machine *m, struct err *err);
 void lifeline_close(struct machine *m);
+/* Asks the guest to shut down; it is stopped after the grace time. Once. */
+void lifeline_ask(struct machine *m);
 /* Ctrl-A x. */
 void lifeline_quit(void *machine);
 

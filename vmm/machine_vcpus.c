@@ -98,13 +98,27 @@ static int vcpu_set_boot_regs(struct machine *m, int fd, struct err *err)
 	return ret ? err_sys(err, -ret, "setting the registers") : 0;
 }
 
+void machine_vcpu_cpuid(struct machine *m, unsigned index)
+{
+	const struct cpuid_request req = {
+	    .cpu = index,
+	    .cpus = m->config->cpus,
+	    .capacity = m->cpuid_capacity,
+	    .tsc_deadline = m->tsc_deadline,
+	    .emulating = m->emulating,
+	};
+
+	cpuid_prepare(m->cpuid, &req);
+}
+
 /* m->cpuid is edited for each vCPU in turn. */
-static int vcpu_setup(struct machine *m, struct vcpu *v, const struct cpuid_request *req,
-		      struct err *err)
+static int vcpu_setup(struct machine *m, struct vcpu *v, struct err *err)
 {
 	int ret;
 
-	cpuid_prepare(m->cpuid, req);
+	machine_vcpu_cpuid(m, v->index);
+	if (m->restore)
+		return machine_restore_vcpu(m, v, err);
 	ret = kvm_vcpu_set_cpuid(v->fd, m->cpuid, err);
 	if (ret)
 		return ret;
@@ -112,7 +126,7 @@ static int vcpu_setup(struct machine *m, struct vcpu *v, const struct cpuid_requ
 	if (ret)
 		return err_sys(err, -ret, "setting the MSRs");
 	/* The others wait for INIT and SIPI in KVM's reset state. */
-	if (req->cpu == 0)
+	if (v->index == 0)
 		ret = vcpu_set_boot_regs(m, v->fd, err);
 	if (!ret && m->assist)
 		ret = vcpu_assist_new(v, m->cpuid, err);
@@ -121,30 +135,22 @@ static int vcpu_setup(struct machine *m, struct vcpu *v, const struct cpuid_requ
 
 int machine_create_vcpus(struct machine *m, struct err *err)
 {
-	bool tsc_deadline = kvm_check_extension(m->kvm_fd, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
 	size_t run_len;
 	unsigned i;
 	int ret = kvm_run_size(m->kvm_fd, &run_len, err);
 
 	if (ret)
 		return ret;
+	m->tsc_deadline = kvm_check_extension(m->kvm_fd, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
 	m->vcpu = calloc(m->config->cpus, sizeof(*m->vcpu));
 	if (!m->vcpu)
 		return err_set(err, ENOMEM, "%u vCPUs: out of memory", m->config->cpus);
 	for (i = 0; i < m->config->cpus; i++) {
-		const struct cpuid_request req = {
-		    .cpu = i,
-		    .cpus = m->config->cpus,
-		    .capacity = m->cpuid_capacity,
-		    .tsc_deadline = tsc_deadline,
-		    .emulating = m->emulating,
-		};
-
 		ret = vcpu_create(m->vm_fd, i, run_len, &m->env, &m->vcpu[i], err);
 		if (ret)
 			return err_context(err, "vCPU %u", i);
 		m->vcpu_count++;
-		ret = vcpu_setup(m, &m->vcpu[i], &req, err);
+		ret = vcpu_setup(m, &m->vcpu[i], err);
 		if (ret)
 			return err_context(err, "vCPU %u", i);
 	}

@@ -9,16 +9,19 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "minivm/api.h"
 #include "minivm/bus_error.h"
 #include "minivm/cli.h"
 #include "minivm/config.h"
 #include "minivm/console.h"
+#include "minivm/ctl.h"
 #include "minivm/doctor.h"
 #include "minivm/end.h"
 #include "minivm/err.h"
 #include "minivm/log.h"
 #include "minivm/machine.h"
 #include "minivm/report.h"
+#include "minivm/snapshot.h"
 #include "minivm/timeline.h"
 
 static int fail(const struct err *err)
@@ -49,10 +52,37 @@ static int write_reports(const struct vm_config *config, const struct machine *m
 	return ret;
 }
 
-static int run_machine(const struct vm_config *config, struct timeline *timeline)
+/* From a kernel, or as it was saved. */
+static int make_machine(struct cli_result *cli, struct log *log, struct timeline *timeline,
+			struct machine **m, struct err *err)
 {
+	struct timeline *wanted = cli->config.timeline ? timeline : NULL;
+	struct snapshot snapshot;
+	int ret;
+
+	if (cli->action != CLI_RESTORE)
+		return machine_new(&cli->config, log, wanted, m, err);
+	ret = snapshot_open(cli->operand[0], &snapshot, err);
+	if (ret)
+		return ret;
+	ret = cli_layers_restore(cli, &snapshot.reader, err);
+	if (!ret) {
+		log->level = cli->config.log_level;
+		wanted = cli->config.timeline ? timeline : NULL;
+		ret = check_reports(&cli->config, err);
+	}
+	if (!ret)
+		ret = machine_restore(&cli->config, &snapshot, log, wanted, m, err);
+	snapshot_close(&snapshot);
+	return ret ? err_context(err, "snapshot %s", cli->operand[0]) : 0;
+}
+
+static int run_machine(struct cli_result *cli, struct timeline *timeline)
+{
+	const struct vm_config *config = &cli->config;
 	struct log log = {.fd = STDERR_FILENO, .level = config->log_level};
 	struct machine *m = NULL;
+	struct api *api = NULL;
 	struct err err = {0};
 	enum vm_end_reason reason;
 	int status;
@@ -61,9 +91,10 @@ static int run_machine(const struct vm_config *config, struct timeline *timeline
 	bus_error_report();
 	if (check_reports(config, &err))
 		return fail(&err);
-	if (machine_new(config, &log, config->timeline ? timeline : NULL, &m, &err))
+	if (make_machine(cli, &log, timeline, &m, &err))
 		return fail(&err);
-	if (machine_run(m, &err)) {
+	if (((config->name || config->api_sock) && api_open(m, cli, &api, &err)) ||
+	    machine_run(m, &err)) {
 		status = fail(&err);
 		goto out;
 	}
@@ -74,6 +105,7 @@ static int run_machine(const struct vm_config *config, struct timeline *timeline
 	if (write_reports(config, m, timeline, &err))
 		status = fail(&err);
 out:
+	api_close(api);
 	machine_destroy(m);
 	return status;
 }
@@ -112,7 +144,15 @@ int main(int argc, char *argv[])
 		return fail(&err);
 	switch (cli.action) {
 	case CLI_RUN:
-		status = run_machine(&cli.config, &timeline);
+	case CLI_RESTORE:
+		status = run_machine(&cli, &timeline);
+		break;
+	case CLI_PS:
+	case CLI_PAUSE:
+	case CLI_RESUME:
+	case CLI_STOP:
+	case CLI_SNAPSHOT:
+		status = ctl_run(&cli, stdout, &err) ? fail(&err) : 0;
 		break;
 	case CLI_DOCTOR:
 		status = doctor_run(cli.json, stdout);

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -58,6 +59,7 @@ int vcpu_create(int vm_fd, unsigned index, size_t run_len, struct vcpu_env *env,
 
 void vcpu_destroy(struct vcpu *v)
 {
+	free(v->cpuid);
 	munmap(v->run, v->run_len);
 	close(v->fd);
 }
@@ -98,21 +100,56 @@ static bool run_failed(struct vcpu *v, int error)
 	return false;
 }
 
+/*
+ * An exit is complete only once KVM_RUN was entered again: it is then that a value read from a
+ * device gets into its register, and RIP behind the instruction (api.rst 5, struct kvm_run). With
+ * immediate_exit KVM does that and nothing else. An access in several pieces exits for each.
+ */
+static bool complete_exit(struct vcpu *v)
+{
+	int ret;
+
+	do {
+		kvm_run_set_immediate_exit(v->run, true);
+		ret = kvm_vcpu_run(v->fd);
+		if (ret == 0 && !vcpu_handle_exit(v))
+			return false;
+	} while (ret == 0);
+	return run_failed(v, -ret);
+}
+
+/* Waits at the gate of a paused machine. */
+static bool pause_here(struct vcpu *v)
+{
+	if (!complete_exit(v))
+		return false;
+	vcpu_gate_wait(&v->env->gate);
+	return true;
+}
+
+/* One round of the run loop. False: the vCPU cannot go on. */
+static bool run_once(struct vcpu *v)
+{
+	int ret;
+
+	if (vcpu_gate_closed(&v->env->gate))
+		return pause_here(v);
+	assist_before_run(v->assist); /* NULL, and nothing to do, on ordinary hosts */
+	ret = kvm_vcpu_run(v->fd);
+	return ret ? run_failed(v, -ret) : vcpu_handle_exit(v);
+}
+
 static void *vcpu_thread(void *opaque)
 {
 	struct vcpu *v = opaque;
 	bool go_on = true;
 	char name[16];
-	int ret;
 
 	snprintf(name, sizeof(name), "vcpu%u", v->index);
 	pthread_setname_np(pthread_self(), name);
 	timeline_mark(v->env->timeline, TIMELINE_FIRST_RUN);
-	while (go_on && !atomic_load_explicit(&v->env->stop, memory_order_acquire)) {
-		assist_before_run(v->assist); /* NULL, and nothing to do, on ordinary hosts */
-		ret = kvm_vcpu_run(v->fd);
-		go_on = ret ? run_failed(v, -ret) : vcpu_handle_exit(v);
-	}
+	while (go_on && !atomic_load_explicit(&v->env->stop, memory_order_acquire))
+		go_on = run_once(v);
 	return NULL;
 }
 

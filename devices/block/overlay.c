@@ -240,6 +240,73 @@ static int overlay_flush(struct block *b)
 	return ret;
 }
 
+/* --- snapshots --- */
+
+#define COPY_BYTES (64u << 10)
+
+/* Blocks [block, end) of one layer file into another. */
+static int copy_blocks(int from, uint64_t from_start, int to, uint64_t to_start, uint64_t off,
+		       uint64_t end)
+{
+	uint8_t *buf = malloc(COPY_BYTES);
+	int ret = buf ? 0 : -ENOMEM;
+
+	while (ret == 0 && off < end) {
+		size_t len = end - off < COPY_BYTES ? (size_t)(end - off) : COPY_BYTES;
+
+		ret = block_io_pread(from, buf, len, from_start + off);
+		if (ret == 0)
+			ret = block_io_pwrite(to, buf, len, to_start + off);
+		off += len;
+	}
+	free(buf);
+	return ret;
+}
+
+/* Where runs of blocks that the layer has begin and end, from `off` on; false: there are no more.
+ */
+static bool next_run(const struct overlay *o, uint64_t *off, uint64_t *end)
+{
+	while (*off < o->block.size && !has(o, *off / OVERLAY_BLOCK))
+		*off = block_end(o, *off / OVERLAY_BLOCK);
+	*end = *off < o->block.size ? read_run_end(o, *off, o->block.size) : *off;
+	return *end > *off;
+}
+
+/* All that is in the layer, into a new file of the kept kind. */
+static int write_copy(const struct overlay *o, int fd)
+{
+	struct overlay_layout l = overlay_layout(o->block.size);
+	uint64_t off = 0, end;
+	int ret = 0;
+
+	while (ret == 0 && next_run(o, &off, &end)) {
+		ret = copy_blocks(o->fd, o->data_start, fd, l.data_start, off, end);
+		off = end;
+	}
+	if (ret == 0)
+		ret = block_io_pwrite(fd, o->map, l.map_bytes, OVERLAY_MAP_START);
+	if (ret == 0 && fsync(fd) < 0)
+		ret = -errno;
+	return ret;
+}
+
+static int overlay_save(struct block *b, const char *layer_path, bool *layer, struct err *err)
+{
+	struct overlay *o = (struct overlay *)b;
+	int fd;
+	int ret;
+
+	b->mtime_ns = o->base->mtime_ns;
+	*layer = true;
+	ret = overlay_file_open(layer_path, o->base, "the disk", &fd, err);
+	if (ret < 0)
+		return ret;
+	ret = write_copy(o, fd);
+	close(fd);
+	return ret < 0 ? err_sys(err, -ret, "layer %s: write", layer_path) : 0;
+}
+
 /* --- life cycle --- */
 
 static void overlay_close(struct block *b)
@@ -262,17 +329,18 @@ static const struct block_ops overlay_ops = {
     .writev = overlay_writev,
     .flush = overlay_flush,
     .close = overlay_close,
+    .save = overlay_save,
 };
 
 /* Empty pages of the map stay untouched in memory. */
-static int read_map(struct overlay *o)
+static int read_map(struct overlay *o, int fd)
 {
 	static const uint8_t zero[OVERLAY_MAP_PAGE];
 	uint8_t page[OVERLAY_MAP_PAGE];
 
 	for (uint64_t i = 0; i < o->map_pages; i++) {
 		uint64_t off = i * OVERLAY_MAP_PAGE;
-		int ret = block_io_pread(o->fd, page, sizeof(page), OVERLAY_MAP_START + off);
+		int ret = block_io_pread(fd, page, sizeof(page), OVERLAY_MAP_START + off);
 
 		if (ret < 0)
 			return ret;
@@ -292,7 +360,7 @@ static int open_layer(struct overlay *o, const char *base_path, const char *laye
 	ret = overlay_file_open(layer_path, o->base, base_path, &o->fd, err);
 	if (ret < 0)
 		return ret;
-	ret = read_map(o);
+	ret = read_map(o, o->fd);
 	return ret < 0 ? err_sys(err, -ret, "overlay %s: read", layer_path) : 0;
 }
 
@@ -335,4 +403,26 @@ int block_overlay_open(struct block *base, const char *base_path, const char *la
 	}
 	*out = &o->block;
 	return 0;
+}
+
+int block_overlay_load(struct block *overlay, const char *saved, const char *base_path,
+		       struct err *err)
+{
+	struct overlay *o = (struct overlay *)overlay;
+	struct overlay_layout l = overlay_layout(o->block.size);
+	uint64_t off = 0, end;
+	int fd;
+	int ret = overlay_file_open_saved(saved, o->base, base_path, &fd, err);
+
+	if (ret < 0)
+		return ret;
+	ret = read_map(o, fd);
+	while (ret == 0 && next_run(o, &off, &end)) {
+		ret = copy_blocks(fd, l.data_start, o->fd, o->data_start, off, end);
+		off = end;
+	}
+	close(fd);
+	for (uint64_t i = 0; i < o->map_pages; i++)
+		o->map_dirty[i] = true;
+	return ret < 0 ? err_sys(err, -ret, "layer %s: copy", saved) : 0;
 }

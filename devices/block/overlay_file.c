@@ -122,8 +122,8 @@ static int header_check_base(const struct overlay_header *h, const char *path,
 
 /* --- an existing layer --- */
 
-static int check_existing(int fd, const char *path, const struct block *base, const char *base_path,
-			  struct err *err)
+static int check_existing(int fd, const char *path, bool writable, const struct block *base,
+			  const char *base_path, struct err *err)
 {
 	struct overlay_header h;
 	struct stat st;
@@ -145,7 +145,7 @@ static int check_existing(int fd, const char *path, const struct block *base, co
 			       "overlay %s: is %lld bytes long instead of %llu: damaged", path,
 			       (long long)st.st_size,
 			       (unsigned long long)overlay_layout(base->size).file_bytes);
-	ret = block_io_lock(fd, true);
+	ret = block_io_lock(fd, writable);
 	if (ret == -EAGAIN)
 		return err_set(err, EAGAIN,
 			       "overlay %s: in use by another process; a layer serves one machine",
@@ -247,7 +247,21 @@ int overlay_file_open(const char *path, const struct block *base, const char *ba
 	if (*fd < 0)
 		return err_sys(err, errno, "overlay %s: open", path);
 	(void)fcntl(*fd, F_SETFL, 0);
-	if (check_existing(*fd, path, base, base_path, err) < 0) {
+	if (check_existing(*fd, path, true, base, base_path, err) < 0) {
+		close(*fd);
+		*fd = -1;
+		return err->code;
+	}
+	return 0;
+}
+
+int overlay_file_open_saved(const char *path, const struct block *base, const char *base_path,
+			    int *fd, struct err *err)
+{
+	*fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (*fd < 0)
+		return err_sys(err, errno, "overlay %s: open", path);
+	if (check_existing(*fd, path, false, base, base_path, err) < 0) {
 		close(*fd);
 		*fd = -1;
 		return err->code;

@@ -34,4 +34,8 @@ int overlay_file_temporary(int *fd, struct err *err);
 int overlay_file_open(const char *path, const struct block *base, const char *base_path, int *fd,
 		      struct err *err);
 
+/* An existing layer of `base`, for reading, shared with other readers. */
+int overlay_file_open_saved(const char *path, const struct block *base, const char *base_path,
+			    int *fd, struct err *err);
+
 #endif

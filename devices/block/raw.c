@@ -30,6 +30,11 @@ struct raw {
 	bool flush_failed;
 };
 
+static int64_t image_mtime(const struct stat *st)
+{
+	return st->st_mtim.tv_sec * INT64_C(1000000000) + st->st_mtim.tv_nsec;
+}
+
 /* --- operations --- */
 
 static int raw_readv(struct block *b, const struct iovec *iov, unsigned n, uint64_t off)
@@ -69,12 +74,30 @@ static void raw_close(struct block *b)
 	free(raw);
 }
 
+static int raw_save(struct block *b, const char *layer_path, bool *layer, struct err *err)
+{
+	struct raw *raw = (struct raw *)b;
+	struct stat st;
+	int ret = b->readonly ? 0 : raw_flush(b);
+
+	(void)layer_path;
+	*layer = false;
+	if (ret < 0)
+		return err_sys(err, -ret, "disk: flush");
+	if (fstat(raw->fd, &st) < 0)
+		return err_sys(err, errno, "disk: fstat");
+	if (S_ISREG(st.st_mode))
+		b->mtime_ns = image_mtime(&st);
+	return 0;
+}
+
 static const struct block_ops raw_ops = {
     .name = "raw",
     .readv = raw_readv,
     .writev = raw_writev,
     .flush = raw_flush,
     .close = raw_close,
+    .save = raw_save,
 };
 
 void block_close(struct block *b)
@@ -137,7 +160,7 @@ static void examine_file(struct raw *raw, const struct stat *st)
 {
 	raw->block.size = (uint64_t)st->st_size;
 	raw->block.physical_block = usable_physical_block((uint64_t)st->st_blksize);
-	raw->block.mtime_ns = st->st_mtim.tv_sec * INT64_C(1000000000) + st->st_mtim.tv_nsec;
+	raw->block.mtime_ns = image_mtime(st);
 }
 
 static int examine(struct raw *raw, const char *path, struct err *err)

@@ -421,6 +421,11 @@ int virtio_blk_new(const struct virtio_blk_options *opt, struct virtio_blk **out
 	return 0;
 }
 
+struct block *virtio_blk_backend(const struct virtio_blk *blk)
+{
+	return blk->backend;
+}
+
 void virtio_blk_counters(const struct virtio_blk *blk, struct virtio_blk_counters *out)
 {
 	*out = (struct virtio_blk_counters){

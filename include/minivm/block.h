@@ -31,6 +31,11 @@ struct block_ops {
 	 */
 	int (*flush)(struct block *b);
 	void (*close)(struct block *b);
+	/*
+	 * For a snapshot: everything written is in the image, or in a copy of the layer that is
+	 * made at layer_path; b->mtime_ns is what the image has now. *layer: such a copy was made.
+	 */
+	int (*save)(struct block *b, const char *layer_path, bool *layer, struct err *err);
 };
 
 struct block {
@@ -58,6 +63,13 @@ int block_raw_open(const char *path, bool readonly, struct block **out, struct e
  */
 int block_overlay_open(struct block *base, const char *base_path, const char *layer_path,
 		       struct block **out, struct err *err);
+
+/*
+ * Puts what is in the layer file `saved` (made by save, for this very base) into a layer that was
+ * just opened and is empty. The file is only read.
+ */
+int block_overlay_load(struct block *overlay, const char *saved, const char *base_path,
+		       struct err *err);
 
 /* A kept overlay is flushed first. NULL is fine. */
 void block_close(struct block *b);

@@ -31,6 +31,9 @@
 #define CONFIG_GRACE_DEFAULT  10
 #define CONFIG_GRACE_MAX      3600
 #define CONFIG_RNG_RATE_MAX   (1ull << 30)
+#define CONFIG_NAME_MAX	      64
+#define CONFIG_NAME_VERIFY    "verify" /* no machine's name: `minivm snapshot verify` */
+#define CONFIG_NAME_ALPHABET  "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 
 enum console_kind {
 	CONSOLE_SERIAL, /* COM1 on stdin and stdout */
@@ -124,6 +127,8 @@ struct vm_config {
 	char *timeline; /* the same */
 	enum log_level log_level;
 	unsigned grace_seconds; /* after SIGTERM, before the machine is stopped */
+	char *name;		/* its control socket is found by it; or NULL */
+	char *api_sock;		/* where the control socket is; or NULL. Not both. */
 };
 
 /* Default values. Then set, then finish; free in any state after init. */
@@ -145,8 +150,8 @@ int config_finish(struct vm_config *config, struct err *err);
  */
 int config_parse_ini(const char *name, const char *data, struct vm_config *config, struct err *err);
 
-/* Reads the file and parses it. Only regular files of at most CONFIG_INI_FILE_MAX bytes. */
-int config_load_ini(const char *path, struct vm_config *config, struct err *err);
+/* Reads a file for it, a regular one of at most CONFIG_INI_FILE_MAX bytes; *text is malloc'ed. */
+int config_read_ini(const char *path, char **text, struct err *err);
 
 /* --- single values: vmm/config.c, vmm/config_disk.c --- */
 
@@ -182,11 +187,16 @@ config_set_fn config_set_stats;
 config_set_fn config_set_timeline;
 config_set_fn config_set_log_level;
 config_set_fn config_set_grace;
+config_set_fn config_set_name;
+config_set_fn config_set_api_sock;
+config_set_fn config_replace_disk; /* ID=PATH[,word]..., of a disk that is there */
 
 /* Forget what a file said, where the command line replaces it. */
 void config_clear_cmdline(struct vm_config *config);
 void config_clear_disks(struct vm_config *config);
 void config_clear_nets(struct vm_config *config);
+/* What is this process's affair and not the machine's: reports, log level, control socket. */
+void config_clear_process(struct vm_config *config);
 
 /*
  * --- devices: vmm/config_device.c, vmm/config_disk.c, vmm/config_net.c ---

@@ -22,6 +22,7 @@
 #include "minivm/timeline.h"
 
 struct machine;
+struct snapshot;
 
 /*
  * `config`, `log` and `timeline` (or NULL) stay the caller's and must outlive the machine. On
@@ -30,8 +31,33 @@ struct machine;
 int machine_new(const struct vm_config *config, struct log *log, struct timeline *timeline,
 		struct machine **out, struct err *err);
 
+/*
+ * The same for a saved machine: `config` came from cli_layers_restore() with s->reader, which now
+ * stands behind it. `s` may be closed afterwards.
+ */
+int machine_restore(const struct vm_config *config, struct snapshot *s, struct log *log,
+		    struct timeline *timeline, struct machine **out, struct err *err);
+
 /* Runs to the end. 0 when the machine ran at all (see machine_end()), else -errno. */
 int machine_run(struct machine *m, struct err *err);
+
+/* --- on the main loop's thread, while machine_run() runs --- */
+
+enum machine_state {
+	MACHINE_RUNNING,
+	MACHINE_PAUSING,
+	MACHINE_PAUSED,
+};
+enum machine_state machine_state(const struct machine *m);
+
+/*
+ * Stops vCPUs and devices; `done` is called from the main loop once nothing of the machine moves
+ * any more. It is not called if the machine ends before. -EBUSY: not MACHINE_RUNNING.
+ */
+typedef void machine_done_fn(void *opaque);
+int machine_pause(struct machine *m, machine_done_fn *done, void *opaque, struct err *err);
+/* -EINVAL: not MACHINE_PAUSED. */
+int machine_resume(struct machine *m, struct err *err);
 
 /* How it ended; `status` is the process exit status that stands for it. */
 enum vm_end_reason machine_end(const struct machine *m, int *status);

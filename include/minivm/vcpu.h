@@ -31,6 +31,22 @@
 /* Exit reasons that are counted one by one; those above are counted as "other". */
 #define VCPU_EXIT_REASONS 40
 
+/*
+ * Where vCPU threads wait while the machine is paused (vmm/vcpu_gate.c). A vCPU that waits has
+ * nothing under way: the exit it was in is complete, and its state can be read by other threads.
+ */
+struct vcpu_gate {
+	_Atomic bool closed;
+	pthread_mutex_t lock;
+	pthread_cond_t opened;
+	unsigned expected; /* threads that have to arrive */
+	unsigned waiting;
+	unsigned openings; /* so far */
+	/* The last one has arrived; on its thread, with `lock` held. */
+	void (*full)(void *opaque);
+	void *opaque;
+};
+
 /* What all vCPUs share; owned by the machine, constant while they run. */
 struct vcpu_env {
 	const struct guest_mem *mem;
@@ -40,6 +56,7 @@ struct vcpu_env {
 	struct timeline *timeline; /* or NULL */
 	struct vm_end_sink end;
 	_Atomic bool stop; /* set before the kicks: leave the run loop */
+	struct vcpu_gate gate;
 };
 
 /* Written by the vCPU's thread only; read by others after it was joined. */
@@ -56,7 +73,8 @@ struct vcpu {
 	struct kvm_run *run;
 	size_t run_len;
 	struct vcpu_env *env;
-	struct assist *assist; /* NULL where KVM needs none */
+	struct assist *assist;	  /* NULL where KVM needs none */
+	struct kvm_cpuid2 *cpuid; /* of a restored vCPU; malloc'ed, else NULL */
 	pthread_t thread;
 	bool started;
 	struct log_limit limit; /* for lines that the guest can cause */
@@ -80,6 +98,22 @@ int vcpu_start(struct vcpu *v, struct err *err);
 /* From any thread: makes KVM_RUN return soon, now or the next time it is called. */
 void vcpu_kick(struct vcpu *v);
 void vcpu_join(struct vcpu *v);
+
+/* --- vmm/vcpu_gate.c --- */
+
+/* `full` is called once for each time that the gate was closed and all `expected` threads came. */
+void vcpu_gate_init(struct vcpu_gate *gate, void (*full)(void *opaque), void *opaque);
+void vcpu_gate_destroy(struct vcpu_gate *gate);
+/* From any thread. After closing, the caller kicks the `expected` vCPUs. */
+void vcpu_gate_close(struct vcpu_gate *gate, unsigned expected);
+void vcpu_gate_open(struct vcpu_gate *gate);
+/* A vCPU's thread: until the gate opens. */
+void vcpu_gate_wait(struct vcpu_gate *gate);
+
+static inline bool vcpu_gate_closed(struct vcpu_gate *gate)
+{
+	return atomic_load_explicit(&gate->closed, memory_order_acquire);
+}
 
 /* --- vmm/vcpu_assist.c --- */
 

@@ -31,6 +31,9 @@ extern const struct virtio_ops virtio_blk_ops;
  */
 int virtio_blk_new(const struct virtio_blk_options *opt, struct virtio_blk **out, struct err *err);
 
+/* The back end, for a machine that is being saved: the device is paused. */
+struct block *virtio_blk_backend(const struct virtio_blk *blk);
+
 struct virtio_blk_counters {
 	uint64_t requests; /* completed with a status byte, errors included */
 	uint64_t read_bytes;

@@ -670,3 +670,85 @@ OverlayTest(stale_data_in_the_layer_is_not_used)
 	expect_model(b);
 	block_close(b);
 }
+
+/* --- snapshots --- */
+
+static char saved_path[96];
+
+static void save_to(struct block *b, const char *name)
+{
+	bool layer = false;
+	struct err err = {0};
+
+	snprintf(saved_path, sizeof(saved_path), "%s/%s", dir, name);
+	cr_assert_eq(b->ops->save(b, saved_path, &layer, &err), 0, "%s", err.text);
+	cr_assert(layer);
+	cr_assert_neq(b->mtime_ns, 0);
+}
+
+/* A copy goes on where the first was, and neither sees what the other writes then. */
+static void check_copy(const char *from, const char *to)
+{
+	struct block *a = open_overlay(from), *b;
+	static uint8_t as_saved[DISK_BYTES];
+	struct err err = {0};
+
+	random_writes(a, 815, 60);
+	save_to(a, "saved");
+	memcpy(as_saved, model, DISK_BYTES);
+	write_both(a, 7 * BS, BS, 0x77);
+	expect_model(a);
+	b = open_overlay(to);
+	cr_assert_eq(block_overlay_load(b, saved_path, base_path, &err), 0, "%s", err.text);
+	memcpy(model, as_saved, DISK_BYTES);
+	expect_model(b);
+	random_writes(b, 99, 30);
+	cr_assert_eq(b->ops->flush(b), 0);
+	block_close(a);
+	block_close(b);
+	if (to) {
+		b = open_overlay(to);
+		expect_model(b);
+		block_close(b);
+	}
+	expect_base_untouched();
+}
+
+OverlayTest(saved_and_thrown_away)
+{
+	check_copy(NULL, NULL);
+}
+
+OverlayTest(saved_and_kept)
+{
+	check_copy(layer_path, NULL);
+}
+
+OverlayTest(saved_and_kept_anew)
+{
+	check_copy(NULL, layer_path);
+}
+
+OverlayTest(saved_for_another_base)
+{
+	struct block *a = open_overlay(NULL), *b;
+	struct err err = {0};
+
+	save_to(a, "saved");
+	block_close(a);
+	write_base(DISK_BYTES + 512);
+	b = open_overlay(NULL);
+	cr_assert_eq(block_overlay_load(b, saved_path, base_path, &err), -ESTALE);
+	block_close(b);
+}
+
+OverlayTest(saved_onto_something_else)
+{
+	struct block *a = open_overlay(NULL);
+	bool layer;
+	struct err err = {0};
+
+	cr_assert_lt(a->ops->save(a, base_path, &layer, &err), 0);
+	expect_base_untouched();
+	block_close(a);
+}

@@ -54,7 +54,8 @@ static void dump_net(FILE *out, unsigned i, const struct net_config *net)
 
 static char *dump(const struct cli_result *r)
 {
-	static const char *const actions[] = {"run", "help", "version", "doctor"};
+	static const char *const actions[] = {"run", "help",  "version", "doctor", "restore",
+					      "ps",  "pause", "resume",	 "stop",   "snapshot"};
 	static const char *const consoles[] = {"serial", "none", "file"};
 	static const char *const assists[] = {"auto", "on", "off"};
 	static const char *const describes[] = {"auto", "acpi", "mptable", "fdt"};
@@ -84,6 +85,9 @@ static char *dump(const struct cli_result *r)
 		!c->kernel_cached ? "off"
 		: c->kernel_cache ? c->kernel_cache
 				  : "default");
+	fprintf(out, "name=%s\napi-sock=%s\n", or_none(c->name), or_none(c->api_sock));
+	for (unsigned i = 0; i < r->operands; i++)
+		fprintf(out, "operand%u=%s\n", i, r->operand[i]);
 	fprintf(out, "disks=%u\n", c->disk_count);
 	for (unsigned i = 0; i < c->disk_count; i++)
 		dump_disk(out, i, &c->disk[i]);

@@ -216,13 +216,24 @@ static void remove_file(void)
 	rmdir(file_dir);
 }
 
+static int load_ini(struct vm_config *config, struct err *err)
+{
+	char *text = NULL;
+	int rc = config_read_ini(file_path, &text, err);
+
+	if (rc == 0)
+		rc = config_parse_ini(file_path, text, config, err);
+	free(text);
+	return rc;
+}
+
 static void expect_load_error(int code, const char *message)
 {
 	struct vm_config config;
 	struct err err;
 
 	config_init(&config);
-	cr_expect_eq(config_load_ini(file_path, &config, &err), -code, "%s", err.text);
+	cr_expect_eq(load_ini(&config, &err), -code, "%s", err.text);
 	cr_expect_not_null(strstr(err.text, message), "%s", err.text);
 	cr_expect_not_null(strstr(err.text, file_path), "%s", err.text);
 	config_free(&config);
@@ -247,7 +258,7 @@ Test(config, file_of_1_mib_is_read_and_one_more_byte_is_refused, .fini = remove_
 	make_file(big, CONFIG_INI_FILE_MAX);
 	free(big);
 	config_init(&config);
-	cr_expect_eq(config_load_ini(file_path, &config, &err), 0, "%s", err.text);
+	cr_expect_eq(load_ini(&config, &err), 0, "%s", err.text);
 	cr_expect_eq(config.cpus, 3);
 	config_free(&config);
 	f = fopen(file_path, "ae");

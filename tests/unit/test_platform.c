@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* i8042, pvpanic, exit and mark port: what ends the machine, and what does not; names and exit statuses. */
+/* i8042, pvpanic, exit and mark port: what ends the machine, and what does not; names and exit
+ * statuses. */
 #include <criterion/criterion.h>
 
 #include <string.h>

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The files of a saved machine (docs/snapshot.md).
+ *
+ * Nothing is replaced before all of the new is durable: both files are written under temporary
+ * names, synced, and renamed, the memory first. The state file says how long the memory file is and
+ * what is in it, so a state that was left beside another memory is found by `verify`; `minivm
+ * snapshot` avoids even that by making a directory of its own and renaming it.
+ *
+ * System calls: openat, fstat, fsync, rename, unlink, close, and those of snapshot_memory.c.
+ */
+#include "minivm/snapshot.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "machine_priv.h"
+#include "minivm/file.h"
+
+#define MEMORY_STATE   STATE_ID('M', 'E', 'M', ' ')
+#define MEMORY_VERSION 1
+
+/* --- a file that gets its name when it is whole --- */
+
+struct new_file {
+	const char *path;
+	char *temporary;
+	int fd;
+};
+
+static int new_file_open(struct new_file *f, const char *path, struct err *err)
+{
+	f->path = path;
+	f->fd = -1;
+	if (asprintf(&f->temporary, "%s.XXXXXX", path) < 0) {
+		f->temporary = NULL;
+		return err_set(err, ENOMEM, "%s: out of memory", path);
+	}
+	f->fd = mkostemp(f->temporary, O_CLOEXEC);
+	if (f->fd < 0) {
+		int code = errno;
+
+		free(f->temporary);
+		f->temporary = NULL;
+		return err_sys(err, code, "%s: create", path);
+	}
+	return 0;
+}
+
+static int new_file_sync(struct new_file *f, struct err *err)
+{
+	return fsync(f->fd) < 0 ? err_sys(err, errno, "%s: fsync", f->path) : 0;
+}
+
+static int new_file_name(struct new_file *f, struct err *err)
+{
+	if (rename(f->temporary, f->path) < 0)
+		return err_sys(err, errno, "%s: rename", f->path);
+	free(f->temporary);
+	f->temporary = NULL;
+	return 0;
+}
+
+/* Without its name it is gone. */
+static void new_file_close(struct new_file *f)
+{
+	if (f->temporary)
+		unlink(f->temporary);
+	free(f->temporary);
+	if (f->fd >= 0)
+		close(f->fd);
+}
+
+/* --- create --- */
+
+static void save_memory_section(const struct snapshot_memory *memory, struct state_writer *w)
+{
+	state_begin(w, MEMORY_STATE, MEMORY_VERSION);
+	state_put_u64(w, memory->file_bytes);
+	state_put_bytes(w, memory->digest, sizeof(memory->digest));
+	state_end(w);
+}
+
+static int write_state(const struct state_writer *w, struct new_file *f, struct err *err)
+{
+	size_t done = 0;
+
+	while (done < w->len) {
+		ssize_t n = write(f->fd, w->data + done, w->len - done);
+
+		if (n < 0 && errno != EINTR)
+			return err_sys(err, errno, "%s: write", f->path);
+		done += n > 0 ? (size_t)n : 0;
+	}
+	return 0;
+}
+
+/* The directory part of a path, with its slash; "./" where there is none. malloc'ed. */
+static char *directory_of(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? strndup(path, (size_t)(slash - path) + 1) : strdup("./");
+}
+
+static int collect(struct machine *m, const struct cli_result *source, const char *state_path,
+		   const struct snapshot_memory *memory, struct state_writer *w, struct err *err)
+{
+	char *prefix = directory_of(state_path);
+	int ret;
+
+	if (!prefix)
+		return err_set(err, ENOMEM, "%s: out of memory", state_path);
+	ret = cli_layers_save(source, w, err);
+	if (!ret) {
+		save_memory_section(memory, w);
+		ret = machine_save(m, prefix, w, err);
+	}
+	if (!ret)
+		ret = state_seal(w, err);
+	free(prefix);
+	return ret;
+}
+
+static int write_both(struct machine *m, const struct cli_result *source, struct new_file *state,
+		      struct new_file *memory, struct err *err)
+{
+	struct snapshot_memory about;
+	struct state_writer w;
+	int ret = snapshot_write_memory(&m->mem, memory->fd, &about);
+
+	if (ret)
+		return err_sys(err, -ret, "%s: write", memory->path);
+	state_writer_init(&w);
+	ret = collect(m, source, state->path, &about, &w, err);
+	if (!ret)
+		ret = write_state(&w, state, err);
+	state_writer_free(&w);
+	if (!ret)
+		ret = new_file_sync(memory, err);
+	if (!ret)
+		ret = new_file_sync(state, err);
+	if (!ret)
+		ret = new_file_name(memory, err);
+	return ret ? ret : new_file_name(state, err);
+}
+
+int snapshot_create(struct machine *m, const struct cli_result *source, const char *state_path,
+		    const char *memory_path, struct err *err)
+{
+	struct new_file state = {.fd = -1}, memory = {.fd = -1};
+	int ret;
+
+	if (machine_state(m) != MACHINE_PAUSED)
+		return err_set(err, EBUSY, "the machine is not paused");
+	ret = new_file_open(&memory, memory_path, err);
+	if (!ret)
+		ret = new_file_open(&state, state_path, err);
+	if (!ret)
+		ret = write_both(m, source, &state, &memory, err);
+	new_file_close(&state);
+	new_file_close(&memory);
+	return ret;
+}
+
+/* --- open --- */
+
+void snapshot_close(struct snapshot *s)
+{
+	for (unsigned i = 0; i < s->disk_count; i++) {
+		free(s->disk[i].path);
+		free(s->disk[i].layer);
+	}
+	s->disk_count = 0;
+	if (s->state.data)
+		file_free(&s->state);
+	if (s->memory_fd >= 0)
+		close(s->memory_fd);
+	s->memory_fd = -1;
+	free(s->dir);
+	s->dir = NULL;
+}
+
+static int open_files(struct snapshot *s, struct err *err)
+{
+	char *state = NULL, *memory = NULL;
+	struct stat st;
+	int ret = 0;
+
+	if (config_copy_path(&state, SNAPSHOT_STATE_NAME, s->dir, err) < 0 ||
+	    config_copy_path(&memory, SNAPSHOT_MEMORY_NAME, s->dir, err) < 0)
+		ret = err->code;
+	if (!ret)
+		ret = file_read("saved state", state, SNAPSHOT_STATE_MAX, &s->state, err);
+	if (!ret) {
+		s->memory_fd = file_open("saved memory", memory, UINT64_MAX >> 1, &st, err);
+		ret = s->memory_fd < 0 ? s->memory_fd : 0;
+	}
+	free(state);
+	free(memory);
+	return ret;
+}
+
+int snapshot_open(const char *dir, struct snapshot *s, struct err *err)
+{
+	int ret;
+
+	*s = (struct snapshot){.memory_fd = -1};
+	s->dir = realpath(dir, NULL);
+	if (!s->dir)
+		return err_sys(err, errno, "snapshot %s", dir);
+	ret = open_files(s, err);
+	if (!ret)
+		ret = state_open(s->state.data, s->state.len, &s->reader, err);
+	if (!ret)
+		return 0;
+	snapshot_close(s);
+	return err_context(err, "snapshot %s", dir);
+}
+
+int snapshot_read_memory_section(struct snapshot *s, struct snapshot_memory *out, struct err *err)
+{
+	struct state_reader section;
+	int ret = state_enter(&s->reader, MEMORY_STATE, MEMORY_VERSION, &section, err);
+
+	if (ret)
+		return ret;
+	out->file_bytes = state_get_u64(&section);
+	state_get_bytes(&section, out->digest, sizeof(out->digest));
+	return state_leave(&section, err);
+}
+
+/* --- verify --- */
+
+/* All of the state's outermost sections, by their heads: each as long as it says. */
+static int walk_sections(struct state_reader r, struct err *err)
+{
+	struct state_reader section;
+	uint32_t id;
+	int ret = 0;
+
+	while (!ret && state_next(&r, &id))
+		ret = state_enter(&r, id, UINT16_MAX, &section, err);
+	return ret ? ret : state_leave(&r, err);
+}
+
+static int verify_memory(struct snapshot *s, struct err *err)
+{
+	struct snapshot_memory saved, found;
+	struct stat st;
+	int ret = snapshot_read_memory_section(s, &saved, err);
+
+	if (ret)
+		return ret;
+	if (fstat(s->memory_fd, &st) < 0)
+		return err_sys(err, errno, "memory file");
+	if ((uint64_t)st.st_size != saved.file_bytes)
+		return state_bad(err, "the memory file has %lld bytes instead of %llu",
+				 (long long)st.st_size, (unsigned long long)saved.file_bytes);
+	found.file_bytes = saved.file_bytes;
+	ret = snapshot_digest_memory(s->memory_fd, &found);
+	if (ret)
+		return err_sys(err, -ret, "memory file: read");
+	if (memcmp(saved.digest, found.digest, sizeof(saved.digest)) != 0)
+		return err_set(err, EINVAL, "the memory file is damaged, or of another snapshot");
+	return 0;
+}
+
+int snapshot_verify(const char *dir, struct err *err)
+{
+	struct snapshot s;
+	struct cli_result layers = {.action = CLI_RESTORE};
+	int ret = snapshot_open(dir, &s, err);
+
+	if (ret)
+		return ret;
+	config_init(&layers.config);
+	ret = walk_sections(s.reader, err);
+	if (!ret)
+		ret = cli_layers_restore(&layers, &s.reader, err);
+	if (!ret)
+		ret = verify_memory(&s, err);
+	cli_result_free(&layers);
+	snapshot_close(&s);
+	return ret ? err_context(err, "snapshot %s", dir) : 0;
+}
