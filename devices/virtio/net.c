@@ -48,7 +48,7 @@ static void net_watch(struct virtio_net *net)
 
 	if (net->gone)
 		return;
-	if (net->virtio && net_rx_wants(net))
+	if (net->virtio && !net->paused && net_rx_wants(net))
 		events |= EPOLLIN;
 	if (net->tx.held || net->backend->unsent)
 		events |= EPOLLOUT;
@@ -85,7 +85,7 @@ static void net_ready(void *opaque, uint32_t events)
 		net_backend_error(net, net->backend->ops->flush(net->backend));
 	if (net->virtio && net->tx.held)
 		net_tx_run(net);
-	if (net->virtio && ((events & EPOLLIN) || ended))
+	if (net->virtio && !net->paused && ((events & EPOLLIN) || ended))
 		net_rx_run(net);
 	/* Neither had a use for it: it would be reported for ever. */
 	if (ended && !net->gone && !net_rx_wants(net))
@@ -126,7 +126,8 @@ static uint64_t net_features(void *dev)
 	uint64_t features = NET_BIT(VIRTIO_NET_F_MAC) | NET_BIT(VIRTIO_NET_F_STATUS) |
 			    NET_BIT(VIRTIO_NET_F_MRG_RXBUF) | NET_BIT(VIRTIO_NET_F_CTRL_VQ) |
 			    NET_BIT(VIRTIO_NET_F_CTRL_RX) | NET_BIT(VIRTIO_NET_F_CTRL_RX_EXTRA) |
-			    NET_BIT(VIRTIO_NET_F_CTRL_MAC_ADDR);
+			    NET_BIT(VIRTIO_NET_F_CTRL_MAC_ADDR) |
+			    NET_BIT(VIRTIO_NET_F_GUEST_ANNOUNCE);
 
 	if (net->mtu)
 		features |= NET_BIT(VIRTIO_NET_F_MTU);
@@ -175,7 +176,6 @@ static void net_activate(void *dev, struct virtio *virtio, uint64_t features)
 	net->features = features;
 	net->filter.promisc = !net_has(net, VIRTIO_NET_F_CTRL_RX);
 	set_offloads(net);
-	net_rx_run(net);
 	net_watch(net);
 }
 
@@ -185,12 +185,74 @@ static void net_reset(void *dev)
 
 	net->virtio = NULL;
 	net->features = 0;
+	net->paused = false;
+	atomic_fetch_and(&net->status, (uint16_t)~VIRTIO_NET_S_ANNOUNCE);
 	net_rx_reset(net);
 	net_tx_reset(net);
 	net_ctrl_reset(net);
 	net_set_mac(net, net->first_mac);
 	set_offloads(net);
 	net_watch(net);
+}
+
+/* --- pause, save, restore --- */
+
+static void net_pause(void *dev)
+{
+	struct virtio_net *net = dev;
+
+	net->paused = true;
+	net_rx_pause(net);
+	net_tx_pause(net);
+	net_watch(net);
+}
+
+static void net_resume(void *dev)
+{
+	struct virtio_net *net = dev;
+
+	net->paused = false;
+	net_rx_run(net);
+	net_tx_run(net);
+	net_watch(net);
+}
+
+/* What the driver has set; offloads follow from its features, the link is this machine's. */
+static int net_save(void *dev, struct state_writer *w, struct err *err)
+{
+	const struct virtio_net *net = dev;
+	uint64_t mac = atomic_load(&net->mac);
+
+	(void)err;
+	state_put_u16(w, net->mtu);
+	state_put_bytes(w, &mac, NETDEV_MAC_LEN);
+	net_filter_save(&net->filter, w);
+	return 0;
+}
+
+/*
+ * The driver keeps the address that it has. Switches do not know that it is here now: it is asked
+ * to announce itself (§5.1.6.5.4).
+ */
+static int net_restore(void *dev, struct state_reader *r, struct err *err)
+{
+	struct virtio_net *net = dev;
+	uint16_t mtu = state_get_u16(r);
+	uint8_t mac[NETDEV_MAC_LEN];
+	int ret;
+
+	if (mtu != net->mtu)
+		return err_set(err, EINVAL,
+			       "%s had an MTU of %u when the machine was saved; now it has %u",
+			       net->name, mtu, net->mtu);
+	state_get_bytes(r, mac, sizeof(mac));
+	net_set_mac(net, mac);
+	ret = net_filter_restore(&net->filter, r, err);
+	if (!ret && net->virtio && net_has(net, VIRTIO_NET_F_GUEST_ANNOUNCE)) {
+		atomic_fetch_or(&net->status, (uint16_t)VIRTIO_NET_S_ANNOUNCE);
+		virtio_signal_config(net->virtio);
+	}
+	return ret;
 }
 
 static void net_free(struct virtio_net *net)
@@ -222,6 +284,11 @@ const struct virtio_ops virtio_net_ops = {
     .notify = net_notify,
     .reset = net_reset,
     .destroy = net_destroy,
+    .pause = net_pause,
+    .resume = net_resume,
+    .state_version = 1,
+    .save = net_save,
+    .restore = net_restore,
 };
 
 int virtio_net_new(const struct virtio_net_options *opt, struct virtio_net **out, struct err *err)

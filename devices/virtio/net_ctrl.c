@@ -43,6 +43,37 @@ bool net_filter_passes(const struct virtio_net *net, const uint8_t dst[NETDEV_MA
 	return f->alluni || memcmp(&own, dst, NETDEV_MAC_LEN) == 0 || in_table(f, dst);
 }
 
+void net_filter_save(const struct net_filter *f, struct state_writer *w)
+{
+	state_put_bool(w, f->promisc);
+	state_put_bool(w, f->allmulti);
+	state_put_bool(w, f->alluni);
+	state_put_bool(w, f->nomulti);
+	state_put_bool(w, f->nouni);
+	state_put_bool(w, f->nobcast);
+	state_put_bool(w, f->many);
+	state_put_u32(w, f->count);
+	state_put_bytes(w, f->mac, f->count * sizeof(f->mac[0]));
+}
+
+int net_filter_restore(struct net_filter *f, struct state_reader *r, struct err *err)
+{
+	f->promisc = state_get_bool(r);
+	f->allmulti = state_get_bool(r);
+	f->alluni = state_get_bool(r);
+	f->nomulti = state_get_bool(r);
+	f->nouni = state_get_bool(r);
+	f->nobcast = state_get_bool(r);
+	f->many = state_get_bool(r);
+	f->count = state_get_u32(r);
+	if (f->count > NET_MACS_MAX) {
+		f->count = 0;
+		return state_bad(err, "more than %d addresses", NET_MACS_MAX);
+	}
+	state_get_bytes(r, f->mac, f->count * sizeof(f->mac[0]));
+	return 0;
+}
+
 /* --- commands: true if carried out --- */
 
 /* What is left of a command's data. */
@@ -140,12 +171,23 @@ static bool set_mac_class(struct virtio_net *net, struct command *c, uint8_t com
 	}
 }
 
+/* §5.1.6.5.4: the driver has told the network where it is. */
+static bool ack_announce(struct virtio_net *net, struct command *c, uint8_t command)
+{
+	if (!net_has(net, VIRTIO_NET_F_GUEST_ANNOUNCE) || command != VIRTIO_NET_CTRL_ANNOUNCE_ACK ||
+	    c->left != 0)
+		return false;
+	atomic_fetch_and(&net->status, (uint16_t)~VIRTIO_NET_S_ANNOUNCE);
+	return true;
+}
+
 static const struct {
 	uint8_t class;
 	bool (*run)(struct virtio_net *net, struct command *c, uint8_t command);
 } classes[] = {
     {VIRTIO_NET_CTRL_RX, set_rx_mode},
     {VIRTIO_NET_CTRL_MAC, set_mac_class},
+    {VIRTIO_NET_CTRL_ANNOUNCE, ack_announce},
 };
 
 static uint8_t run_command(struct virtio_net *net, const struct vq_chain *chain)

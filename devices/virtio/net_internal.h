@@ -42,8 +42,9 @@ _Static_assert(NET_RX_IOV + 1 <= NETDEV_IOV_MAX, "net_rx.c: with the spill buffe
 
 struct net_rx_chain {
 	uint16_t head;
-	uint16_t n;   /* entries of iov */
-	uint32_t len; /* bytes, at least NET_HDR_LEN */
+	uint16_t n;    /* entries of iov */
+	uint16_t next; /* the queue's next_avail behind it */
+	uint32_t len;  /* bytes, at least NET_HDR_LEN */
 };
 
 struct net_rx {
@@ -106,6 +107,7 @@ struct virtio_net {
 	struct virtio *virtio; /* NULL: not active */
 	uint64_t features;
 	bool gone; /* the back end has ended */
+	bool paused;
 	struct loop_source source;
 	struct vq_chain scratch; /* of net_rx.c and net_ctrl.c, within one call */
 	struct net_filter filter;
@@ -142,6 +144,10 @@ void net_rx_reset(struct virtio_net *net);
 void net_tx_reset(struct virtio_net *net);
 void net_ctrl_reset(struct virtio_net *net);
 
+/* Chains go back into their queue, where a saved machine finds them again. */
+void net_rx_pause(struct virtio_net *net);
+void net_tx_pause(struct virtio_net *net);
+
 /* Is there room for a frame that the back end may have? */
 bool net_rx_wants(const struct virtio_net *net);
 
@@ -149,5 +155,9 @@ bool net_rx_wants(const struct virtio_net *net);
 
 /* Does the driver want a frame with this destination? */
 bool net_filter_passes(const struct virtio_net *net, const uint8_t dst[NETDEV_MAC_LEN]);
+
+/* The filter as saved state; -EINVAL. */
+void net_filter_save(const struct net_filter *f, struct state_writer *w);
+int net_filter_restore(struct net_filter *f, struct state_reader *r, struct err *err);
 
 #endif

@@ -40,13 +40,13 @@ static bool enough(const struct virtio_net *net)
 	       rx->n > NET_RX_IOV - VQ_SIZE_MAX;
 }
 
-static void collect_chain(struct virtio_net *net, const struct vq_chain *c)
+static void collect_chain(struct virtio_net *net, const struct vq_chain *c, uint16_t next)
 {
 	struct net_rx *rx = &net->rx;
 	unsigned n = iov_cut(&rx->iov[rx->n], vq_writable(c), 0, c->writable_len);
 
-	rx->chain[rx->chains++] =
-	    (struct net_rx_chain){.head = c->head, .n = (uint16_t)n, .len = c->writable_len};
+	rx->chain[rx->chains++] = (struct net_rx_chain){
+	    .head = c->head, .n = (uint16_t)n, .next = next, .len = c->writable_len};
 	rx->n += n;
 	rx->room += c->writable_len;
 }
@@ -77,7 +77,7 @@ static int collect(struct virtio_net *net, unsigned *spent)
 			if (c->writable_len < shortest_chain(net))
 				vq_push(vq, c, 0);
 			else
-				collect_chain(net, c);
+				collect_chain(net, c, vq->next_avail);
 			continue;
 		}
 		if (!vq_enable_notify(vq))
@@ -332,6 +332,29 @@ void net_rx_run(struct virtio_net *net)
 bool net_rx_wants(const struct virtio_net *net)
 {
 	return net->rx.chains > 0 && net->rx.spilled == 0 && !net->rx.broken;
+}
+
+/*
+ * What is under way is lost, as a network may. Chains go back as long as they are the last ones
+ * that were taken; behind one that the queue completed itself, because it was malformed, there is
+ * no way back but to complete them, empty.
+ */
+void net_rx_pause(struct virtio_net *net)
+{
+	struct virtqueue *vq = virtio_queue(net->virtio, NET_RX);
+	struct net_rx *rx = &net->rx;
+
+	if (rx->spilled > 0 || net->backend->partial)
+		net_count(&net->count.rx_dropped, 1);
+	while (rx->chains > 0 && rx->chain[rx->chains - 1].next == vq->next_avail) {
+		vq_unpop(vq);
+		rx->chains--;
+	}
+	for (unsigned i = 0; i < rx->chains; i++)
+		vq_fill(vq, rx->chain[i].head, 0);
+	vq_publish(vq);
+	virtio_signal_queue(net->virtio, NET_RX);
+	net_rx_reset(net);
 }
 
 void net_rx_reset(struct virtio_net *net)

@@ -178,6 +178,14 @@ void net_tx_run(struct virtio_net *net)
 		virtio_notify_again(net->virtio, NET_TX);
 }
 
+/* The held frame was the last one that was taken; it is read and checked anew. */
+void net_tx_pause(struct virtio_net *net)
+{
+	if (net->tx.held)
+		vq_unpop(virtio_queue(net->virtio, NET_TX));
+	net_tx_reset(net);
+}
+
 void net_tx_reset(struct virtio_net *net)
 {
 	net->tx.held = false;

@@ -102,7 +102,8 @@ int vq_pop(struct virtqueue *vq, struct vq_chain *chain);
 
 /*
  * Puts back the chain that the last vq_pop() returned, which then counts as not popped: it is the
- * next one again, and is read anew. Right after that vq_pop() only.
+ * next one again, and is read anew. Right after that vq_pop() only; of several in a row the last
+ * one first, if next_avail is still what it was after that one.
  */
 void vq_unpop(struct virtqueue *vq);
 

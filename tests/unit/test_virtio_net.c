@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 
 #include "minivm/virtio_net.h"
+#include "state_rig.h"
 #include "vdriver.h"
 
 #define F(bit)	     (1ull << (bit))
@@ -28,13 +29,14 @@
 #define F_CTRL_VQ    F(17)
 #define F_CTRL_RX    F(18)
 #define F_CTRL_EXTRA F(20)
+#define F_ANNOUNCE   F(21)
 #define F_CTRL_MAC   F(23)
 
 #define F_OFFLOADS                                                                                 \
 	(F_CSUM | F_GUEST_CSUM | F_GUEST_TSO4 | F_GUEST_TSO6 | F_GUEST_ECN | F_HOST_TSO4 |         \
 	 F_HOST_TSO6 | F_HOST_ECN)
 #define F_PLAIN (F_VERSION_1 | F_INDIRECT | F_EVENT_IDX | F_MAC | F_STATUS | F_MRG_RXBUF)
-#define F_CTRL	(F_CTRL_VQ | F_CTRL_RX | F_CTRL_EXTRA | F_CTRL_MAC)
+#define F_CTRL	(F_CTRL_VQ | F_CTRL_RX | F_CTRL_EXTRA | F_CTRL_MAC | F_ANNOUNCE)
 #define F_ALL	(F_PLAIN | F_OFFLOADS | F_CTRL)
 
 #define HDR 12u
@@ -56,7 +58,7 @@ struct packets {
 	_Atomic bool closed;
 };
 
-static struct packets back;
+static struct packets pool[2], *back = &pool[0];
 static int peer;
 
 static ssize_t packets_readv(struct netdev *nd, const struct iovec *iov, unsigned n)
@@ -65,7 +67,7 @@ static ssize_t packets_readv(struct netdev *nd, const struct iovec *iov, unsigne
 	ssize_t ret;
 
 	memcpy(&msg.msg_iov, &iov, sizeof(iov));
-	if (back.gone)
+	if (((struct packets *)nd)->gone)
 		return -EPIPE;
 	ret = recvmsg(nd->fd, &msg, MSG_DONTWAIT | MSG_TRUNC);
 	if (ret == 0)
@@ -76,24 +78,24 @@ static ssize_t packets_readv(struct netdev *nd, const struct iovec *iov, unsigne
 static int packets_writev(struct netdev *nd, const struct iovec *iov, unsigned n, uint32_t len)
 {
 	(void)len;
-	if (back.gone)
+	if (((struct packets *)nd)->gone)
 		return -EPIPE;
-	if (back.fail)
-		return back.fail;
+	if (((struct packets *)nd)->fail)
+		return ((struct packets *)nd)->fail;
 	return writev(nd->fd, iov, (int)n) < 0 ? -errno : 0;
 }
 
 static int packets_set_offloads(struct netdev *nd, uint32_t offloads)
 {
 	(void)nd;
-	back.offloads = offloads;
+	((struct packets *)nd)->offloads = offloads;
 	return 0;
 }
 
 static void packets_close(struct netdev *nd)
 {
 	close(nd->fd);
-	back.closed = true;
+	((struct packets *)nd)->closed = true;
 }
 
 static const struct netdev_ops packets_ops = {
@@ -144,7 +146,7 @@ static void start(uint64_t features, uint16_t size)
 
 static void make(bool vnet_hdr, uint16_t mtu)
 {
-	struct virtio_net_options opt = {.backend = &back.nd, .name = "net0", .mtu = mtu};
+	struct virtio_net_options opt = {.name = "net0", .mtu = mtu};
 	struct err err = {0};
 	struct virtio_env env;
 	int pair[2];
@@ -152,10 +154,12 @@ static void make(bool vnet_hdr, uint16_t mtu)
 	cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
 	cr_assert_eq(fcntl(pair[0], F_SETFL, O_NONBLOCK), 0);
 	peer = pair[1];
-	memset(&back, 0, sizeof(back));
-	back.nd = (struct netdev){.ops = &packets_ops, .fd = pair[0], .vnet_hdr = vnet_hdr};
+	back = &pool[back == &pool[0]];
+	memset(back, 0, sizeof(*back));
+	back->nd = (struct netdev){.ops = &packets_ops, .fd = pair[0], .vnet_hdr = vnet_hdr};
 	if (vnet_hdr)
-		back.nd.offloads = NETDEV_CSUM | NETDEV_TSO4 | NETDEV_TSO6 | NETDEV_TSO_ECN;
+		back->nd.offloads = NETDEV_CSUM | NETDEV_TSO4 | NETDEV_TSO6 | NETDEV_TSO_ECN;
+	opt.backend = &back->nd;
 	memcpy(opt.mac, own_mac, 6);
 	/* As vdriver_init() does it, but for the loop, which the device wants to know. */
 	memset(&drv, 0, sizeof(drv));
@@ -184,7 +188,7 @@ static void setup(void)
 static void teardown(void)
 {
 	vdriver_fini(&drv);
-	cr_assert(back.closed);
+	cr_assert(back->closed);
 	close(peer);
 }
 
@@ -318,11 +322,11 @@ NetTest(features_and_configuration)
 NetTest(offloads_follow_the_driver)
 {
 	start(F_PLAIN | F_OFFLOADS, 64);
-	cr_expect_eq(back.offloads, NETDEV_CSUM | NETDEV_TSO4 | NETDEV_TSO6 | NETDEV_TSO_ECN);
+	cr_expect_eq(back->offloads, NETDEV_CSUM | NETDEV_TSO4 | NETDEV_TSO6 | NETDEV_TSO_ECN);
 	start(F_PLAIN | F_GUEST_CSUM | F_GUEST_TSO4, 64);
-	cr_expect_eq(back.offloads, NETDEV_CSUM | NETDEV_TSO4);
+	cr_expect_eq(back->offloads, NETDEV_CSUM | NETDEV_TSO4);
 	wr(&drv, R_STATUS, 0);
-	cr_expect_eq(back.offloads, 0);
+	cr_expect_eq(back->offloads, 0);
 }
 
 /* --- receiving --- */
@@ -731,12 +735,12 @@ NetTest(send_to_a_slow_reader)
 
 NetTest(host_errors_lose_a_frame)
 {
-	back.fail = -EIO;
+	back->fail = -EIO;
 	put_frame(0, &plain, 1, 100);
 	kick(TX);
 	EXPECT_USED(TX, 0, 0);
 	cr_expect_eq(counted().tx_dropped, 1);
-	back.fail = 0;
+	back->fail = 0;
 	put_frame(0, &plain, 2, 100);
 	kick(TX);
 	cr_expect_eq(depart(), HDR + 100);
@@ -767,11 +771,11 @@ NetTest(the_link_goes_down)
 /* A frame was held: the queue goes on all the same. */
 NetTest(the_link_goes_down_under_a_held_frame)
 {
-	back.fail = -EAGAIN;
+	back->fail = -EAGAIN;
 	put_frame(0, &plain, 0, 100);
 	put_frame(1, &plain, 1, 100);
 	kick(TX);
-	back.gone = true;
+	back->gone = true;
 	settle();
 	EXPECT_USED(TX, 0, 0);
 	EXPECT_USED(TX, 1, 0);
@@ -973,4 +977,126 @@ NetTest(commands_without_form)
 	kick(CTRL);
 	EXPECT_USED(CTRL, 0, 1);
 	cr_expect_eq(*(uint8_t *)ring_at(&drv.ring, DATA + 100), 1);
+}
+
+/* --- pause and save --- */
+
+/* The driver's buffers go back into the ring, and serve again afterwards. */
+NetTest(pause_and_resume)
+{
+	uint8_t *p = ring_at(&drv.ring, DATA);
+
+	give_many(4, 2048);
+	arrive(&plain, 1, 60);
+	EXPECT_USED(RX, 0, HDR + 60);
+	virtio_pause(drv.virtio);
+	arrive(&plain, 2, 100);
+	put_frame(0, &plain, 3, 100);
+	kick(TX);
+	expect_nothing_used(RX);
+	expect_nothing_used(TX);
+	for (unsigned i = 2048; i < 4 * 2048; i++)
+		cr_assert_eq(p[i], 0xee);
+	virtio_resume(drv.virtio);
+	EXPECT_USED(RX, 1, HDR + 100);
+	EXPECT_USED(TX, 0, 0);
+	cr_expect_eq(depart(), HDR + 100);
+	cr_expect_eq(counted().rx_dropped, 0);
+}
+
+/* A held frame is sent after the pause, once. */
+NetTest(pause_with_a_held_frame)
+{
+	back->fail = -EAGAIN;
+	put_frame(0, &plain, 1, 100);
+	put_frame(1, &plain, 2, 200);
+	kick(TX);
+	virtio_pause(drv.virtio);
+	back->fail = 0;
+	expect_nothing_used(TX);
+	virtio_resume(drv.virtio);
+	EXPECT_USED(TX, 0, 0);
+	EXPECT_USED(TX, 1, 0);
+	cr_expect_eq(depart(), HDR + 100);
+	cr_expect_eq(depart(), HDR + 200);
+	cr_expect_eq(depart(), -1);
+}
+
+/* A malformed chain was completed between others: those before it come back empty, once each. */
+NetTest(pause_with_a_gap)
+{
+	give(0, 0, 2048);
+	ring_set(&ring[RX], 1, 0xffffffff0000, 2048, D_WRITE, 0);
+	ring_offer(&ring[RX], 1);
+	give(2, 4096, 2048);
+	kick(RX);
+	EXPECT_USED(RX, 1, 0);
+	virtio_pause(drv.virtio);
+	EXPECT_USED(RX, 0, 0);
+	virtio_resume(drv.virtio);
+	arrive(&plain, 1, 60);
+	EXPECT_USED(RX, 2, HDR + 60);
+	expect_nothing_used(RX);
+}
+
+NetTest(save_and_restore)
+{
+	struct vdriver from = {0};
+	struct state_writer w;
+	struct err err = {0};
+	uint8_t on = 1;
+	int from_peer;
+
+	start(F_ALL, 64);
+	cr_assert_eq(command(1, 1, other, 6), 0);
+	cr_assert_eq(command(0, 1, &on, 1), 0);
+	give_many(4, 2048);
+	vdriver_save(&drv, &w);
+	/* The first device lives on, paused, while a second one takes its place. */
+	from = drv;
+	from_peer = peer;
+	make(true, 0);
+	cr_assert_eq(vdriver_restore(&from, &w, &drv, &err), 0, "%s", err.text);
+	for (unsigned q = 0; q < 3; q++) {
+		ring[q].mem = drv.ring.mem;
+		ring[q].mem.region[0].host += q * RING_STRIDE;
+	}
+	cr_expect_eq(virtio_mmio_io_ops.read(drv.mmio, R_CONFIG + 5, 1), 5, "the driver's address");
+	cr_expect_eq(virtio_mmio_io_ops.read(drv.mmio, R_CONFIG + 6, 2), 3, "announce yourself");
+	cr_expect_eq(back->offloads, NETDEV_CSUM | NETDEV_TSO4 | NETDEV_TSO6 | NETDEV_TSO_ECN);
+	cr_expect_eq(command(3, 0, NULL, 0), 0);
+	cr_expect_eq(virtio_mmio_io_ops.read(drv.mmio, R_CONFIG + 6, 2), 1);
+	{
+		uint8_t packet[HDR + 60] = {0};
+
+		memcpy(packet + HDR, multicast, 6);
+		cr_assert_eq(send(peer, packet, sizeof(packet), 0), (ssize_t)sizeof(packet));
+	}
+	EXPECT_USED(RX, 0, HDR + 60);
+	vdriver_fini(&from);
+	close(from_peer);
+	expect_truncations_refused(&virtio_mmio_io_ops, drv.mmio, &w);
+	state_writer_free(&w);
+}
+
+Test(virtio_net, another_mtu_is_refused)
+{
+	struct vdriver from;
+	struct state_writer w;
+	struct err err = {0};
+	int from_peer;
+
+	make(true, 1500);
+	start(F_PLAIN, 64);
+	vdriver_save(&drv, &w);
+	from = drv;
+	from_peer = peer;
+	make(true, 9000);
+	cr_expect_eq(vdriver_restore(&from, &w, &drv, &err), -EINVAL);
+	cr_expect_not_null(strstr(err.text, "MTU of 1500"), "%s", err.text);
+	vdriver_fini(&from);
+	vdriver_fini(&drv);
+	close(from_peer);
+	close(peer);
+	state_writer_free(&w);
 }
