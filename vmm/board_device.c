@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "machine_priv.h"
+#include "minivm/virtio_balloon.h"
 #include "minivm/virtio_rng.h"
 #include "minivm/virtio_vsock.h"
 
@@ -99,6 +100,45 @@ static unsigned vsock_counters(const void *dev, struct device_counter out[BOARD_
 	return 8;
 }
 
+/* --- balloon --- */
+
+static unsigned balloon_wanted(const struct vm_config *config)
+{
+	return config->balloon ? 1 : 0;
+}
+
+static int balloon_make(struct machine *m, unsigned index, void **dev, struct err *err)
+{
+	const struct virtio_balloon_options opt = {
+	    .mem = &m->mem, .target = m->config->balloon_size, .log = m->log};
+	struct virtio_balloon *balloon;
+	int ret = virtio_balloon_new(&opt, &balloon, err);
+
+	(void)index;
+	if (!ret)
+		*dev = balloon;
+	return ret;
+}
+
+static unsigned balloon_counters(const void *dev, struct device_counter out[BOARD_COUNTERS_MAX])
+{
+	struct virtio_balloon_counters c;
+
+	virtio_balloon_counters(dev, &c);
+	out[0] = (struct device_counter){"target", c.target};
+	out[1] = (struct device_counter){"actual", c.actual};
+	out[2] = (struct device_counter){"inflated", c.inflated};
+	out[3] = (struct device_counter){"deflated", c.deflated};
+	out[4] = (struct device_counter){"reported", c.reported};
+	out[5] = (struct device_counter){"refused_pages", c.refused_pages};
+	out[6] = (struct device_counter){"stats_updates", c.stats_updates};
+	out[7] = (struct device_counter){"free_memory", c.free_memory};
+	out[8] = (struct device_counter){"available_memory", c.available_memory};
+	out[9] = (struct device_counter){"total_memory", c.total_memory};
+	out[10] = (struct device_counter){"major_faults", c.major_faults};
+	return 11;
+}
+
 /* --- the table; the order is that of the slots --- */
 
 static const struct device_kind kinds[] = {
@@ -115,6 +155,13 @@ static const struct device_kind kinds[] = {
 	.wanted = vsock_wanted,
 	.make = vsock_make,
 	.counters = vsock_counters,
+    },
+    {
+	.name = "balloon",
+	.ops = &virtio_balloon_ops,
+	.wanted = balloon_wanted,
+	.make = balloon_make,
+	.counters = balloon_counters,
     },
 };
 

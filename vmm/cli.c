@@ -180,6 +180,18 @@ static const struct cli_option option_table[] = {
 		"See VSOCK.",
     },
     {
+	.name = "balloon",
+	.arg = "off|on|SIZE",
+	.commands = CLI_CMD_RUN,
+	.section = "machine",
+	.key = "balloon",
+	.set = config_set_balloon,
+	.words = "off on",
+	.help = "memory goes back to the host (default off)",
+	.more = "on: what the guest frees goes back by itself (free page reporting). SIZE: the "
+		"guest gives up so much of its memory from the start, too. See MEMORY BALLOON.",
+    },
+    {
 	.name = "assist",
 	.arg = "auto|on|off",
 	.commands = CLI_CMD_RUN,

@@ -302,6 +302,24 @@ int config_set_rng(struct vm_config *config, const char *text, const char *dir, 
 	return 0;
 }
 
+/* That it is less than the machine has is for config_finish(). */
+int config_set_balloon(struct vm_config *config, const char *text, const char *dir, struct err *err)
+{
+	char quoted[CONFIG_QUOTE_MAX];
+	uint64_t size = 0;
+
+	(void)dir;
+	if (strcmp(text, "on") != 0 && strcmp(text, "off") != 0 &&
+	    (config_parse_size(text, &size, err) < 0 || size == 0 ||
+	     size % CONFIG_MEMORY_UNIT != 0))
+		return err_set(err, EINVAL,
+			       "%s is not one of off, on, or a size that is a multiple of 4K",
+			       config_quote(quoted, text));
+	config->balloon = strcmp(text, "off") != 0;
+	config->balloon_size = size;
+	return 0;
+}
+
 int config_set_assist(struct vm_config *config, const char *text, const char *dir, struct err *err)
 {
 	static const struct word modes[] = {
@@ -408,6 +426,15 @@ int config_finish(struct vm_config *config, struct err *err)
 		    err, EINVAL,
 		    "cmdline and cmdline-only exclude each other: cmdline adds words to the "
 		    "default kernel command line, cmdline-only replaces it");
+	if (config->balloon_size >= config->memory)
+		return err_set(err, EINVAL,
+			       "the balloon is to have %lluK of a machine of %lluK of memory",
+			       (unsigned long long)(config->balloon_size >> 10),
+			       (unsigned long long)(config->memory >> 10));
+	if (config->pages == GUEST_PAGES_2M && config->balloon)
+		return err_set(err, EINVAL,
+			       "pages of hugepages 2M are taken from the host for good: there is "
+			       "nothing that a balloon could give back");
 	if (config->pages == GUEST_PAGES_2M && config->memory % GUEST_HUGE_PAGE_SIZE != 0)
 		return err_set(err, EINVAL,
 			       "with hugepages 2M, memory is a multiple of 2M; it is %lluK",

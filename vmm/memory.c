@@ -119,6 +119,20 @@ int guest_mem_map(struct guest_mem *mem, uint64_t bytes, struct err *err)
 	return guest_mem_map_pages(mem, bytes, GUEST_PAGES_SMALL, err);
 }
 
+/* Pages of a file that follow one another are one span. */
+static void note_file(struct guest_mem *mem, gpa_t gpa, uint64_t len)
+{
+	if (mem->span_count > GUEST_SPANS_MAX)
+		return;
+	if (mem->span_count > 0 && mem->span[mem->span_count - 1].end == gpa.v) {
+		mem->span[mem->span_count - 1].end += len;
+		return;
+	}
+	if (mem->span_count < GUEST_SPANS_MAX)
+		mem->span[mem->span_count] = (struct guest_span){gpa.v, gpa.v + len};
+	mem->span_count++;
+}
+
 int guest_mem_map_file(struct guest_mem *mem, gpa_t gpa, uint64_t len, int fd, uint64_t offset,
 		       struct err *err)
 {
@@ -133,6 +147,55 @@ int guest_mem_map_file(struct guest_mem *mem, gpa_t gpa, uint64_t len, int fd, u
 	if (mmap(host, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd,
 		 (off_t)offset) == MAP_FAILED)
 		return err_sys(err, errno, "guest memory: mapping a file");
+	note_file(mem, gpa, len);
+	return 0;
+}
+
+/* --- giving pages back --- */
+
+static bool touches_file(const struct guest_mem *mem, uint64_t start, uint64_t end)
+{
+	if (mem->span_count > GUEST_SPANS_MAX)
+		return true;
+	for (unsigned i = 0; i < mem->span_count; i++) {
+		if (start < mem->span[i].end && mem->span[i].start < end)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * MADV_DONTNEED has an anonymous page come back as zeroes, and a file's page as the file's bytes.
+ * Over a file's goes anonymous memory. Each piece of that is a mapping, of which a process may have
+ * 65,530: beyond that the bytes are cleared, and the pages stay.
+ */
+static void discard(const struct guest_mem *mem, uint8_t *host, uint64_t start, uint64_t end)
+{
+	uint64_t len = end - start;
+
+	if (!touches_file(mem, start, end) && madvise(host, len, MADV_DONTNEED) == 0)
+		return;
+	if (mmap(host, len, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)
+		memset(host, 0, len);
+	else
+		madvise(host, len,
+			mem->pages == GUEST_PAGES_SMALL ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
+}
+
+int guest_mem_discard(const struct guest_mem *mem, gpa_t gpa, uint64_t len)
+{
+	uint8_t *host = guest_mem_slice(mem, gpa, len);
+	uint64_t start, end;
+
+	if (!host)
+		return -EFAULT;
+	if (mem->pages == GUEST_PAGES_2M)
+		return -EOPNOTSUPP;
+	start = (gpa.v + GUEST_PAGE_SIZE - 1) & ~(uint64_t)(GUEST_PAGE_SIZE - 1);
+	end = (gpa.v + len) & ~(uint64_t)(GUEST_PAGE_SIZE - 1);
+	if (start < end)
+		discard(mem, host + (start - gpa.v), start, end);
 	return 0;
 }
 
@@ -177,6 +240,19 @@ void *guest_mem_slice(const struct guest_mem *mem, gpa_t gpa, uint64_t len)
 			return r->host + (gpa.v - r->gpa.v);
 	}
 	return NULL;
+}
+
+gpa_t guest_mem_gpa(const struct guest_mem *mem, const void *host)
+{
+	const uint8_t *p = host;
+
+	for (unsigned i = 0; i < mem->count; i++) {
+		const struct guest_region *r = &mem->region[i];
+
+		if (p >= r->host && p - r->host <= (ptrdiff_t)r->len)
+			return gpa_add(r->gpa, (uint64_t)(p - r->host));
+	}
+	return GPA(UINT64_MAX);
 }
 
 int guest_mem_read(const struct guest_mem *mem, gpa_t gpa, void *dst, size_t len)

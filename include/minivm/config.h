@@ -118,8 +118,10 @@ struct vm_config {
 	char *console_file; /* with CONSOLE_FILE */
 	bool rng;	    /* an entropy device */
 	uint64_t rng_rate;  /* bytes a second; 0: no limit */
-	uint32_t vsock_cid; /* the guest's; 0: no vsock device */
-	char *vsock_path;   /* of the host's socket; NULL without */
+	bool balloon;
+	uint64_t balloon_size; /* bytes that the guest is to give up from the start */
+	uint32_t vsock_cid;    /* the guest's; 0: no vsock device */
+	char *vsock_path;      /* of the host's socket; NULL without */
 	enum assist_mode assist;
 	enum describe_mode describe;
 	enum entry_mode entry;
@@ -179,6 +181,7 @@ config_set_fn config_set_disk; /* PATH[,word]... */
 config_set_fn config_set_net;  /* word[,word]... */
 config_set_fn config_set_console;
 config_set_fn config_set_rng;
+config_set_fn config_set_balloon;
 config_set_fn config_set_vsock; /* cid=N,uds=PATH: vmm/config_vsock.c */
 config_set_fn config_set_assist;
 config_set_fn config_set_describe;

@@ -53,8 +53,17 @@ enum guest_pages {
 };
 #define GUEST_HUGE_PAGE_SIZE (2ull << 20)
 
+/* Guest addresses behind which a file is, or was. */
+struct guest_span {
+	uint64_t start;
+	uint64_t end;
+};
+#define GUEST_SPANS_MAX 32
+
 struct guest_mem {
 	enum guest_pages pages;
+	unsigned span_count; /* more than GUEST_SPANS_MAX: they are not known, take it for all */
+	struct guest_span span[GUEST_SPANS_MAX];
 	unsigned count;
 	struct guest_region region[GUEST_REGIONS_MAX]; /* sorted by gpa, no overlap */
 };
@@ -79,6 +88,13 @@ void guest_mem_unmap(struct guest_mem *mem);
 int guest_mem_map_file(struct guest_mem *mem, gpa_t gpa, uint64_t len, int fd, uint64_t offset,
 		       struct err *err);
 
+/*
+ * Gives the pages of [gpa, gpa + len) back to the host: the whole ones among them, which read as
+ * zeroes from then on, whatever was behind them. While the machine runs; `len` not 0. -EFAULT: not
+ * in one region; -EOPNOTSUPP: pages of 2 MiB, which are left as they are.
+ */
+int guest_mem_discard(const struct guest_mem *mem, gpa_t gpa, uint64_t len);
+
 /* Bytes of RAM in all, and the end of RAM below the hole. */
 uint64_t guest_mem_bytes(const struct guest_mem *mem);
 uint64_t guest_mem_low_end(const struct guest_mem *mem);
@@ -93,6 +109,8 @@ void *guest_mem_slice(const struct guest_mem *mem, gpa_t gpa, uint64_t len);
  */
 int guest_mem_read(const struct guest_mem *mem, gpa_t gpa, void *dst, size_t len);
 int guest_mem_write(const struct guest_mem *mem, gpa_t gpa, const void *src, size_t len);
+/* The guest address of a host address inside of a region, as guest_mem_slice() gave it. */
+gpa_t guest_mem_gpa(const struct guest_mem *mem, const void *host);
 int guest_mem_zero(const struct guest_mem *mem, gpa_t gpa, uint64_t len);
 
 #endif

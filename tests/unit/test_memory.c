@@ -218,3 +218,96 @@ Test(memory, two_mib_pages_come_whole)
 
 	cr_assert_eq(guest_mem_map_pages(&mem, 17ull << 20, GUEST_PAGES_2M, &err), -EINVAL);
 }
+
+/* --- giving pages back --- */
+
+static bool page_resident(const uint8_t *p)
+{
+	unsigned char vec = 0;
+
+	cr_assert_eq(mincore((void *)(uintptr_t)p, GUEST_PAGE_SIZE, &vec), 0);
+	return vec & 1;
+}
+
+Test(memory, discarded_pages_are_zeroes_and_gone)
+{
+	struct guest_mem mem;
+	struct err err = {0};
+	uint8_t *p;
+
+	cr_assert_eq(guest_mem_map(&mem, 1u << 20, &err), 0);
+	p = guest_mem_slice(&mem, GPA(0), 1u << 20);
+	memset(p, 0x5a, 1u << 20);
+	cr_expect_eq(guest_mem_discard(&mem, GPA(0x2001), 0x2fff), 0, "two whole pages in it");
+	cr_expect(page_resident(p + 0x2000));
+	cr_expect(!page_resident(p + 0x3000));
+	cr_expect(!page_resident(p + 0x4000));
+	cr_expect(page_resident(p + 0x5000));
+	cr_expect_eq(p[0x3000] | p[0x4fff], 0);
+	cr_expect_eq(p[0x2fff] & p[0x5000], 0x5a);
+	cr_expect_eq(guest_mem_discard(&mem, GPA(0x6001), 0xffe), 0, "no whole page");
+	cr_expect_eq(p[0x6001], 0x5a);
+	cr_expect_eq(guest_mem_discard(&mem, GPA(0xff000), 0x2000), -EFAULT);
+	cr_expect_eq(guest_mem_discard(&mem, GPA(-0x1000ull), 0x2000), -EFAULT);
+	cr_expect_eq(p[0xff000], 0x5a);
+	guest_mem_unmap(&mem);
+}
+
+/* MADV_DONTNEED alone would bring the file's bytes back. */
+Test(memory, discarded_pages_of_a_file_are_zeroes)
+{
+	uint8_t bytes[4 * GUEST_PAGE_SIZE];
+	struct guest_mem mem;
+	struct err err = {0};
+	int fd = memfd_create("kernel", MFD_CLOEXEC);
+	uint8_t *p;
+
+	memset(bytes, 0x77, sizeof(bytes));
+	cr_assert_eq(write(fd, bytes, sizeof(bytes)), (ssize_t)sizeof(bytes));
+	cr_assert_eq(guest_mem_map(&mem, 1u << 20, &err), 0);
+	cr_assert_eq(guest_mem_map_file(&mem, GPA(0x4000), 0x2000, fd, 0, &err), 0);
+	cr_assert_eq(guest_mem_map_file(&mem, GPA(0x6000), 0x2000, fd, 0x2000, &err), 0);
+	p = guest_mem_slice(&mem, GPA(0), 1u << 20);
+	cr_expect_eq(guest_mem_discard(&mem, GPA(0x3000), 0x2000), 0);
+	cr_expect_eq(guest_mem_discard(&mem, GPA(0x7000), 0x1000), 0);
+	cr_expect_eq(p[0x4000] | p[0x4fff] | p[0x7000] | p[0x7fff], 0);
+	cr_expect_eq(p[0x5000] & p[0x6fff], 0x77);
+	p[0x4000] = 1; /* memory like any other */
+	cr_expect_eq(guest_mem_discard(&mem, GPA(0x4000), 0x1000), 0);
+	cr_expect_eq(p[0x4000], 0);
+	guest_mem_unmap(&mem);
+	close(fd);
+}
+
+/* More files than are remembered one by one: all of memory counts as a file's. */
+Test(memory, many_files)
+{
+	uint8_t byte = 0x77;
+	struct guest_mem mem;
+	struct err err = {0};
+	int fd = memfd_create("kernel", MFD_CLOEXEC);
+	unsigned n = GUEST_SPANS_MAX + 3;
+	uint8_t *p;
+
+	cr_assert_eq(ftruncate(fd, GUEST_PAGE_SIZE), 0);
+	cr_assert_eq(pwrite(fd, &byte, 1, 0), 1);
+	cr_assert_eq(guest_mem_map(&mem, 1u << 20, &err), 0);
+	for (unsigned i = 0; i < n; i++)
+		cr_assert_eq(guest_mem_map_file(&mem, GPA(i * 0x2000), 0x1000, fd, 0, &err), 0);
+	p = guest_mem_slice(&mem, GPA(0), 1u << 20);
+	p[0x1000] = 0x5a;
+	cr_expect_eq(guest_mem_discard(&mem, GPA(0), n * 0x2000u), 0);
+	for (unsigned i = 0; i < 2 * n; i++)
+		cr_expect_eq(p[i * 0x1000], 0, "page %u", i);
+	guest_mem_unmap(&mem);
+	close(fd);
+}
+
+Test(memory, host_addresses_and_back)
+{
+	struct guest_mem mem = fake();
+
+	cr_expect_eq(guest_mem_gpa(&mem, low_bytes).v, 0x1000);
+	cr_expect_eq(guest_mem_gpa(&mem, far_bytes + 5).v, -(uint64_t)GUEST_PAGE_SIZE + 5);
+	cr_expect_eq(guest_mem_gpa(&mem, &mem).v, UINT64_MAX);
+}

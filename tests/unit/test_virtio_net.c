@@ -112,9 +112,7 @@ static const struct netdev_ops packets_ops = {
 #define TX   1
 #define CTRL 2
 
-/* Queue q's ring lies this far into memory; its struct ring sees memory from there. */
-#define RING_STRIDE 0x40000u
-#define DATA	    RING_BUFFERS
+#define DATA RING_BUFFERS
 
 static struct vdriver drv;
 static struct virtio_net *net;
@@ -123,23 +121,8 @@ static struct ring ring[3];
 static void start(uint64_t features, uint16_t size)
 {
 	cr_assert(vdriver_negotiate(&drv, features));
-	for (unsigned q = 0; q < 3; q++) {
-		struct vq_layout l;
-
-		ring[q] = drv.ring;
-		ring[q].size = size;
-		ring[q].avail_idx = ring[q].used_seen = 0;
-		ring[q].mem.region[0].host += q * RING_STRIDE;
-		ring[q].mem.region[0].len -= q * RING_STRIDE;
-		memset(ring_at(&ring[q], RING_AVAIL), 0, 0x1000);
-		memset(ring_at(&ring[q], RING_USED), 0, 0x1000);
-		l = ring_layout(&ring[q]);
-		l.desc.v += q * RING_STRIDE;
-		l.avail.v += q * RING_STRIDE;
-		l.used.v += q * RING_STRIDE;
-		vdriver_layout(&drv, q, &l);
-		wr(&drv, R_QUEUE_READY, 1);
-	}
+	for (unsigned q = 0; q < 3; q++)
+		vdriver_queue(&drv, q, size, &ring[q]);
 	vdriver_go(&drv);
 	cr_assert_eq(rd(&drv, R_STATUS), 15);
 }
@@ -1059,7 +1042,7 @@ NetTest(save_and_restore)
 	cr_assert_eq(vdriver_restore(&from, &w, &drv, &err), 0, "%s", err.text);
 	for (unsigned q = 0; q < 3; q++) {
 		ring[q].mem = drv.ring.mem;
-		ring[q].mem.region[0].host += q * RING_STRIDE;
+		ring[q].mem.region[0].host += q * VDRIVER_RING_STRIDE;
 	}
 	cr_expect_eq(virtio_mmio_io_ops.read(drv.mmio, R_CONFIG + 5, 1), 5, "the driver's address");
 	cr_expect_eq(virtio_mmio_io_ops.read(drv.mmio, R_CONFIG + 6, 2), 3, "announce yourself");

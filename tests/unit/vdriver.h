@@ -154,6 +154,31 @@ static inline void vdriver_layout(struct vdriver *d, unsigned queue, const struc
 	wr(d, R_QUEUE_DEVICE + 4, l->used.v >> 32);
 }
 
+/*
+ * Queue q of several, empty, before vdriver_go(): its ring lies q * VDRIVER_RING_STRIDE into
+ * memory, and `r` sees memory from there. Addresses in descriptors count from the beginning all the
+ * same.
+ */
+#define VDRIVER_RING_STRIDE 0x40000u
+static inline void vdriver_queue(struct vdriver *d, unsigned q, uint16_t size, struct ring *r)
+{
+	struct vq_layout l;
+
+	*r = d->ring;
+	r->size = size;
+	r->avail_idx = r->used_seen = 0;
+	r->mem.region[0].host += q * VDRIVER_RING_STRIDE;
+	r->mem.region[0].len -= q * VDRIVER_RING_STRIDE;
+	memset(ring_at(r, RING_AVAIL), 0, 0x1000);
+	memset(ring_at(r, RING_USED), 0, 0x1000);
+	l = ring_layout(r);
+	l.desc.v += q * VDRIVER_RING_STRIDE;
+	l.avail.v += q * VDRIVER_RING_STRIDE;
+	l.used.v += q * VDRIVER_RING_STRIDE;
+	vdriver_layout(d, q, &l);
+	wr(d, R_QUEUE_READY, 1);
+}
+
 static inline void vdriver_go(struct vdriver *d)
 {
 	wr(d, R_STATUS, S_ACKNOWLEDGE | S_DRIVER | S_FEATURES_OK | S_DRIVER_OK);

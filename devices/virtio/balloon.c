@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * virtio-balloon (VIRTIO 1.2 §5.5).
+ *
+ * Theory of operation. Pages that the driver puts into the balloon, and ranges that it reports as
+ * free, are given back to the host (guest_mem_discard()); touched again they are zeroes, so nothing
+ * has to happen when the driver takes pages out, and it need not tell first
+ * (VIRTIO_BALLOON_F_MUST_TELL_HOST is not offered).
+ *
+ * Queues: 0 inflates, 1 deflates. Which of the others is what depends on what was negotiated, and
+ * drivers and specification differ: Linux numbers those that it uses without gaps, the text keeps
+ * the numbers. Both are served: 2 has statistics if those were negotiated, and each further one has
+ * reports (there is no free page hint queue, the third kind).
+ *
+ * The statistics buffer belongs to the device until it wants fresh ones (§5.5.6.3). It stays in its
+ * ring: it is popped, read and put back. Once it has been read, and the driver kicks with another,
+ * there is news.
+ */
+#include "minivm/virtio_balloon.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <linux/virtio_balloon.h>
+#include <linux/virtio_ids.h>
+
+#include "minivm/iov.h"
+
+enum {
+	BALLOON_INFLATE,
+	BALLOON_DEFLATE,
+	BALLOON_STATS,
+	BALLOON_QUEUES = 5,
+};
+
+#define BALLOON_QUEUE_SIZE 128u
+
+/* Chains that one turn looks at, and page numbers of one chain: Linux sends 256. */
+#define BALLOON_TURN	  32u
+#define BALLOON_PFNS_MAX  4096u
+#define BALLOON_STATS_MAX 64u
+
+#define BALLOON_BIT(f) (1ull << (f))
+
+struct balloon_counts {
+	_Atomic uint64_t inflated, deflated, reported, refused, stats_updates;
+	_Atomic uint64_t stat[VIRTIO_BALLOON_S_NR];
+};
+
+struct virtio_balloon {
+	const struct guest_mem *mem;
+	const struct log *log;
+	_Atomic uint32_t target; /* pages */
+	_Atomic uint32_t actual; /* the driver's; vCPU threads write it */
+
+	/* The loop's. */
+	struct virtio *virtio; /* NULL: not active */
+	bool stats;	       /* queue 2 has statistics */
+	struct vq_chain chain;
+	uint32_t pfn[BALLOON_PFNS_MAX];
+
+	struct balloon_counts count;
+};
+
+static void count_add(_Atomic uint64_t *counter, uint64_t n)
+{
+	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+static uint64_t count_read(const _Atomic uint64_t *counter)
+{
+	return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+/* --- pages --- */
+
+static bool is_page(const struct virtio_balloon *b, uint32_t pfn)
+{
+	return guest_mem_slice(b->mem, GPA((uint64_t)pfn * VIRTIO_BALLOON_PAGE),
+			       VIRTIO_BALLOON_PAGE) != NULL;
+}
+
+/* Pages from `first` on, one behind the other; all of them exist, but they may be of two regions.
+ */
+static void discard_run(struct virtio_balloon *b, uint32_t first, uint32_t n)
+{
+	gpa_t gpa = GPA((uint64_t)first * VIRTIO_BALLOON_PAGE);
+
+	if (guest_mem_discard(b->mem, gpa, (uint64_t)n * VIRTIO_BALLOON_PAGE) != -EFAULT)
+		return;
+	for (uint32_t i = 0; i < n; i++)
+		guest_mem_discard(b->mem, gpa_add(gpa, (uint64_t)i * VIRTIO_BALLOON_PAGE),
+				  VIRTIO_BALLOON_PAGE);
+}
+
+/* Runs of neighbours go together: Linux gives them in falling order. */
+static void discard_pages(struct virtio_balloon *b, uint32_t n)
+{
+	uint32_t first = 0, len = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t pfn = b->pfn[i];
+
+		if (!is_page(b, pfn)) {
+			count_add(&b->count.refused, 1);
+			continue;
+		}
+		if (len > 0 && pfn == first + len) {
+			len++;
+		} else if (len > 0 && pfn + 1 == first) {
+			first = pfn;
+			len++;
+		} else {
+			if (len > 0)
+				discard_run(b, first, len);
+			first = pfn;
+			len = 1;
+		}
+		count_add(&b->count.inflated, 1);
+	}
+	if (len > 0)
+		discard_run(b, first, len);
+}
+
+/* --- what each queue's chains mean --- */
+
+/* §5.5.6: 32-bit page numbers. What is beyond our bound stays where it is. */
+static uint32_t take_pfns(struct virtio_balloon *b, const struct vq_chain *c)
+{
+	uint32_t n = c->readable_len / sizeof(b->pfn[0]);
+
+	if (n > BALLOON_PFNS_MAX)
+		n = BALLOON_PFNS_MAX;
+	iov_gather(b->pfn, vq_readable(c), n * sizeof(b->pfn[0]));
+	return n;
+}
+
+static void inflate(struct virtio_balloon *b, const struct vq_chain *c)
+{
+	discard_pages(b, take_pfns(b, c));
+}
+
+static void deflate(struct virtio_balloon *b, const struct vq_chain *c)
+{
+	count_add(&b->count.deflated, c->readable_len / sizeof(b->pfn[0]));
+}
+
+/* §5.5.6.7: the buffers are the free memory itself. */
+static void report(struct virtio_balloon *b, const struct vq_chain *c)
+{
+	const struct iovec *iov = vq_writable(c);
+
+	for (unsigned i = 0; i < c->n_writable; i++) {
+		if (iov[i].iov_len == 0)
+			continue;
+		guest_mem_discard(b->mem, guest_mem_gpa(b->mem, iov[i].iov_base), iov[i].iov_len);
+		count_add(&b->count.reported, iov[i].iov_len);
+	}
+}
+
+/* §5.5.6.3: tags that we do not know are ignored. */
+static void take_stats(struct virtio_balloon *b, const struct vq_chain *c)
+{
+	struct virtio_balloon_stat stat[BALLOON_STATS_MAX];
+	uint32_t n = c->readable_len / sizeof(stat[0]);
+
+	if (n > BALLOON_STATS_MAX)
+		n = BALLOON_STATS_MAX;
+	iov_gather(stat, vq_readable(c), n * sizeof(stat[0]));
+	for (uint32_t i = 0; i < n; i++) {
+		if (stat[i].tag < VIRTIO_BALLOON_S_NR)
+			atomic_store_explicit(&b->count.stat[stat[i].tag], stat[i].val,
+					      memory_order_relaxed);
+	}
+	count_add(&b->count.stats_updates, 1);
+}
+
+/* --- the queues --- */
+
+typedef void chain_fn(struct virtio_balloon *b, const struct vq_chain *c);
+
+static chain_fn *chain_function(unsigned queue)
+{
+	static chain_fn *const functions[] = {inflate, deflate};
+
+	return queue < BALLOON_STATS ? functions[queue] : report;
+}
+
+/* Reads the one buffer and leaves it. -EPROTO, or 0. */
+static int look_at_stats(struct virtio_balloon *b)
+{
+	struct virtqueue *vq = virtio_queue(b->virtio, BALLOON_STATS);
+	int ret = vq_pop(vq, &b->chain);
+
+	if (ret == 1) {
+		take_stats(b, &b->chain);
+		vq_unpop(vq);
+	}
+	return ret < 0 ? ret : 0;
+}
+
+/* Bounded; 1: there is more. */
+static int drain(struct virtio_balloon *b, unsigned queue)
+{
+	struct virtqueue *vq = virtio_queue(b->virtio, queue);
+	chain_fn *fn = chain_function(queue);
+
+	vq_disable_notify(vq);
+	for (unsigned spent = 0; spent < BALLOON_TURN; spent++) {
+		int ret = vq_pop(vq, &b->chain);
+
+		if (ret < 0)
+			return ret;
+		if (ret == 1) {
+			fn(b, &b->chain);
+			vq_push(vq, &b->chain, 0);
+			continue;
+		}
+		if (!vq_enable_notify(vq))
+			return 0;
+		vq_disable_notify(vq);
+	}
+	return 1;
+}
+
+static void balloon_notify(void *dev, unsigned queue)
+{
+	struct virtio_balloon *b = dev;
+	int ret;
+
+	if (!b->virtio)
+		return;
+	ret = queue == BALLOON_STATS && b->stats ? look_at_stats(b) : drain(b, queue);
+	virtio_signal_queue(b->virtio, queue);
+	if (ret < 0)
+		virtio_needs_reset(b->virtio);
+	else if (ret > 0)
+		virtio_notify_again(b->virtio, queue);
+}
+
+/* --- the device --- */
+
+static uint64_t balloon_features(void *dev)
+{
+	(void)dev;
+	return BALLOON_BIT(VIRTIO_BALLOON_F_STATS_VQ) |
+	       BALLOON_BIT(VIRTIO_BALLOON_F_DEFLATE_ON_OOM) |
+	       BALLOON_BIT(VIRTIO_BALLOON_F_REPORTING);
+}
+
+/* §5.5.4: what free page hints and poisoning would need is not there. */
+#define BALLOON_CONFIG_LEN offsetof(struct virtio_balloon_config, free_page_hint_cmd_id)
+#define BALLOON_ACTUAL	   offsetof(struct virtio_balloon_config, actual)
+
+static void balloon_config_read(void *dev, uint32_t off, unsigned len, void *out)
+{
+	const struct virtio_balloon *b = dev;
+	struct virtio_balloon_config config = {
+	    .num_pages = atomic_load(&b->target),
+	    .actual = atomic_load(&b->actual),
+	};
+
+	memcpy(out, (const uint8_t *)&config + off, len);
+}
+
+/* The driver writes `actual`, as a whole; the target is ours. */
+static void balloon_config_write(void *dev, uint32_t off, unsigned len, const void *in)
+{
+	struct virtio_balloon *b = dev;
+	uint32_t actual;
+
+	if (off != BALLOON_ACTUAL || len != sizeof(actual))
+		return;
+	memcpy(&actual, in, sizeof(actual));
+	atomic_store(&b->actual, actual);
+}
+
+static void balloon_activate(void *dev, struct virtio *virtio, uint64_t features)
+{
+	struct virtio_balloon *b = dev;
+
+	b->virtio = virtio;
+	b->stats = (features & BALLOON_BIT(VIRTIO_BALLOON_F_STATS_VQ)) != 0;
+}
+
+static void balloon_reset(void *dev)
+{
+	struct virtio_balloon *b = dev;
+
+	b->virtio = NULL;
+	atomic_store(&b->actual, 0);
+}
+
+static void balloon_destroy(void *dev)
+{
+	free(dev);
+}
+
+static int balloon_save(void *dev, struct state_writer *w, struct err *err)
+{
+	const struct virtio_balloon *b = dev;
+
+	(void)err;
+	state_put_u32(w, atomic_load(&b->target));
+	state_put_u32(w, atomic_load(&b->actual));
+	return 0;
+}
+
+static int balloon_restore(void *dev, struct state_reader *r, struct err *err)
+{
+	struct virtio_balloon *b = dev;
+
+	(void)err;
+	atomic_store(&b->target, state_get_u32(r));
+	atomic_store(&b->actual, state_get_u32(r));
+	return 0;
+}
+
+const struct virtio_ops virtio_balloon_ops = {
+    .name = "virtio-balloon",
+    .guest_kconfig = "CONFIG_VIRTIO_BALLOON",
+    .device_id = VIRTIO_ID_BALLOON,
+    .queues = BALLOON_QUEUES,
+    .queue_size_max = BALLOON_QUEUE_SIZE,
+    .config_len = BALLOON_CONFIG_LEN,
+    .features = balloon_features,
+    .config_read = balloon_config_read,
+    .config_write = balloon_config_write,
+    .activate = balloon_activate,
+    .notify = balloon_notify,
+    .reset = balloon_reset,
+    .destroy = balloon_destroy,
+    .state_version = 1,
+    .save = balloon_save,
+    .restore = balloon_restore,
+};
+
+int virtio_balloon_new(const struct virtio_balloon_options *opt, struct virtio_balloon **out,
+		       struct err *err)
+{
+	struct virtio_balloon *b = calloc(1, sizeof(*b));
+
+	if (!b)
+		return err_sys(err, ENOMEM, "virtio-balloon");
+	b->mem = opt->mem;
+	b->log = opt->log;
+	atomic_store(&b->target, (uint32_t)(opt->target / VIRTIO_BALLOON_PAGE));
+	*out = b;
+	return 0;
+}
+
+void virtio_balloon_counters(const struct virtio_balloon *b, struct virtio_balloon_counters *out)
+{
+	const struct balloon_counts *c = &b->count;
+
+	*out = (struct virtio_balloon_counters){
+	    .target = (uint64_t)atomic_load(&b->target) * VIRTIO_BALLOON_PAGE,
+	    .actual = (uint64_t)atomic_load(&b->actual) * VIRTIO_BALLOON_PAGE,
+	    .inflated = count_read(&c->inflated),
+	    .deflated = count_read(&c->deflated),
+	    .reported = count_read(&c->reported),
+	    .refused_pages = count_read(&c->refused),
+	    .stats_updates = count_read(&c->stats_updates),
+	    .free_memory = count_read(&c->stat[VIRTIO_BALLOON_S_MEMFREE]),
+	    .available_memory = count_read(&c->stat[VIRTIO_BALLOON_S_AVAIL]),
+	    .total_memory = count_read(&c->stat[VIRTIO_BALLOON_S_MEMTOT]),
+	    .major_faults = count_read(&c->stat[VIRTIO_BALLOON_S_MAJFLT]),
+	};
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The traditional memory balloon device (VIRTIO 1.2 §5.5): memory that the guest does not need goes
+ * back to the host, asked for (the target) or by itself (free page reporting).
+ */
+#ifndef MINIVM_VIRTIO_BALLOON_H
+#define MINIVM_VIRTIO_BALLOON_H
+
+#include <stdint.h>
+
+#include "minivm/err.h"
+#include "minivm/log.h"
+#include "minivm/memory.h"
+#include "minivm/virtio.h"
+
+#define VIRTIO_BALLOON_PAGE 4096u /* of the target and of the pages in it, whatever the guest's */
+
+struct virtio_balloon_options {
+	const struct guest_mem *mem; /* the same as in virtio_env */
+	uint64_t target;	     /* bytes that the guest is to give up; whole pages */
+	const struct log *log;
+};
+
+struct virtio_balloon;
+
+extern const struct virtio_ops virtio_balloon_ops;
+
+int virtio_balloon_new(const struct virtio_balloon_options *opt, struct virtio_balloon **out,
+		       struct err *err);
+
+struct virtio_balloon_counters {
+	uint64_t target;	/* bytes that are asked for */
+	uint64_t actual;	/* bytes that the guest says are in the balloon */
+	uint64_t inflated;	/* pages that were put into it, ever */
+	uint64_t deflated;	/* pages that were taken out again */
+	uint64_t reported;	/* bytes of free page reports */
+	uint64_t refused_pages; /* that are not in memory */
+	uint64_t stats_updates; /* the guest's statistics below came so often */
+	/* As the guest told them last, bytes or faults; 0: not told. */
+	uint64_t free_memory, available_memory, total_memory, major_faults;
+};
+
+/* Any thread, any time. */
+void virtio_balloon_counters(const struct virtio_balloon *b, struct virtio_balloon_counters *out);
+
+#endif

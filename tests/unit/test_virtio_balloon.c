@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* virtio-balloon as a driver sees it: what is given up is zeroes, and not in memory any more. */
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "minivm/virtio_balloon.h"
+#include "state_rig.h"
+#include "vdriver.h"
+
+#define F_STATS	    (1ull << 1)
+#define F_OOM	    (1ull << 2)
+#define F_REPORTING (1ull << 5)
+#define F_ALL	    (F_VERSION_1 | F_INDIRECT | F_EVENT_IDX | F_STATS | F_OOM | F_REPORTING)
+
+#define INFLATE 0
+#define DEFLATE 1
+#define STATS	2
+#define REPORT	3
+
+#define PAGE	   4096u
+#define DATA	   RING_BUFFERS /* lists and statistics */
+#define PAGES	   0x200000u	/* what is given up */
+#define PAGES_PFN  (PAGES / PAGE)
+#define PAGES_MANY 64u
+
+static struct vdriver drv;
+static struct virtio_balloon *balloon;
+static struct ring ring[5];
+
+static void start(uint64_t features)
+{
+	cr_assert(vdriver_negotiate(&drv, features));
+	for (unsigned q = 0; q < 5; q++)
+		vdriver_queue(&drv, q, 16, &ring[q]);
+	vdriver_go(&drv);
+	cr_assert_eq(rd(&drv, R_STATUS), 15);
+}
+
+static void make(uint64_t target)
+{
+	struct virtio_balloon_options opt = {.mem = &drv.ring.mem, .target = target};
+	struct err err = {0};
+
+	cr_assert_eq(virtio_balloon_new(&opt, &balloon, &err), 0);
+	vdriver_init(&drv, &virtio_balloon_ops, balloon, 16);
+	memset(ring_at(&drv.ring, PAGES), 0x5a, PAGES_MANY * PAGE);
+}
+
+static void setup(void)
+{
+	make(16u << 20);
+	start(F_ALL);
+}
+
+static void teardown(void)
+{
+	vdriver_fini(&drv);
+}
+
+#define BalloonTest(name) Test(virtio_balloon, name, .init = setup, .fini = teardown)
+
+static struct virtio_balloon_counters counted(void)
+{
+	struct virtio_balloon_counters c;
+
+	virtio_balloon_counters(balloon, &c);
+	return c;
+}
+
+static void kick(unsigned q)
+{
+	wr(&drv, R_QUEUE_NOTIFY, q);
+	vdriver_settle(&drv);
+}
+
+static void expect_used(unsigned q)
+{
+	uint32_t id, len;
+
+	cr_assert(ring_take(&ring[q], &id, &len));
+	cr_expect_eq(id, 0);
+	cr_expect_eq(len, 0);
+}
+
+/* n page numbers in one buffer of the queue. */
+static void send_pfns(unsigned q, const uint32_t *pfn, uint32_t bytes)
+{
+	memcpy(ring_at(&drv.ring, DATA), pfn, bytes);
+	ring_set(&ring[q], 0, DATA, bytes, 0, 0);
+	ring_offer(&ring[q], 0);
+	kick(q);
+	expect_used(q);
+}
+
+static bool resident(unsigned page)
+{
+	unsigned char vec = 0;
+
+	cr_assert_eq(mincore(ring_at(&drv.ring, PAGES + page * PAGE), PAGE, &vec), 0);
+	return vec & 1;
+}
+
+static unsigned first_byte(unsigned page)
+{
+	return *(uint8_t *)ring_at(&drv.ring, PAGES + page * PAGE);
+}
+
+BalloonTest(features_and_configuration)
+{
+	cr_expect_eq(rd(&drv, R_DEVICE_ID), 5);
+	cr_expect_eq(vdriver_offered(&drv), F_ALL);
+	cr_expect_eq(rd(&drv, R_CONFIG), (16u << 20) / PAGE, "num_pages");
+	cr_expect_eq(rd(&drv, R_CONFIG + 4), 0, "actual");
+	wr(&drv, R_CONFIG, 1234);
+	cr_expect_eq(rd(&drv, R_CONFIG), (16u << 20) / PAGE, "the target is not the driver's");
+	wr(&drv, R_CONFIG + 4, 77);
+	cr_expect_eq(rd(&drv, R_CONFIG + 4), 77);
+	cr_expect_eq(counted().actual, 77 * PAGE);
+	virtio_mmio_io_ops.write(drv.mmio, R_CONFIG + 4, 1, 0);
+	cr_expect_eq(rd(&drv, R_CONFIG + 4), 77, "as a whole or not at all");
+	wr(&drv, R_STATUS, 0);
+	cr_expect_eq(rd(&drv, R_CONFIG + 4), 0, "none after a reset");
+}
+
+BalloonTest(inflate)
+{
+	/* Rising, falling, alone, twice the same; each other page stays. */
+	static const uint32_t pfn[] = {
+	    PAGES_PFN + 2, PAGES_PFN + 3,  PAGES_PFN + 4,  PAGES_PFN + 10,
+	    PAGES_PFN + 9, PAGES_PFN + 20, PAGES_PFN + 20, PAGES_PFN + 63,
+	};
+	static const uint8_t gone[PAGES_MANY] = {
+	    [2] = 1, [3] = 1, [4] = 1, [9] = 1, [10] = 1, [20] = 1, [63] = 1};
+
+	send_pfns(INFLATE, pfn, sizeof(pfn));
+	for (unsigned i = 0; i < PAGES_MANY; i++)
+		cr_expect_eq(resident(i), !gone[i], "page %u", i);
+	for (unsigned i = 0; i < PAGES_MANY; i++)
+		cr_expect_eq(first_byte(i), gone[i] ? 0 : 0x5a, "page %u", i);
+	cr_expect_eq(counted().inflated, 8);
+	cr_expect_eq(counted().refused_pages, 0);
+}
+
+BalloonTest(pages_that_are_not_there)
+{
+	static const uint32_t pfn[] = {0xffffffff, RING_RAM / PAGE,	0x100000,
+				       0xc0001,	   RING_RAM / PAGE - 1, 0x80000000};
+
+	send_pfns(INFLATE, pfn, sizeof(pfn));
+	cr_expect_eq(counted().refused_pages, 5);
+	cr_expect_eq(counted().inflated, 1);
+}
+
+/* A list that ends inside a number, or is none; then more numbers than we look at. */
+BalloonTest(odd_lists)
+{
+	static uint32_t many[8192];
+	static const uint32_t pfn[] = {PAGES_PFN, PAGES_PFN + 1};
+
+	send_pfns(INFLATE, pfn, 7);
+	cr_expect_eq(counted().inflated, 1);
+	cr_expect(resident(1));
+	send_pfns(INFLATE, pfn, 3);
+	send_pfns(INFLATE, pfn, 0);
+	cr_expect_eq(counted().inflated, 1);
+	for (unsigned i = 0; i < 8192; i++)
+		many[i] = PAGES_PFN + i % PAGES_MANY;
+	send_pfns(INFLATE, many, sizeof(many));
+	cr_expect_eq(counted().inflated, 1 + 4096);
+}
+
+BalloonTest(deflate)
+{
+	static const uint32_t pfn[] = {PAGES_PFN, PAGES_PFN + 1};
+
+	send_pfns(DEFLATE, pfn, sizeof(pfn));
+	cr_expect_eq(counted().deflated, 2);
+	cr_expect(resident(0), "nothing happens to the pages");
+	cr_expect_eq(first_byte(0), 0x5a);
+}
+
+/* --- reports --- */
+
+static void send_report(unsigned q, uint32_t at, uint32_t len)
+{
+	ring_set(&ring[q], 0, at, len, D_WRITE, 0);
+	ring_offer(&ring[q], 0);
+	kick(q);
+	expect_used(q);
+}
+
+BalloonTest(reports)
+{
+	send_report(REPORT, PAGES + 8 * PAGE, 16 * PAGE);
+	for (unsigned i = 0; i < PAGES_MANY; i++)
+		cr_expect_eq(resident(i), i < 8 || i >= 24, "page %u", i);
+	/* Whole pages only. */
+	send_report(REPORT, PAGES + 1, 2 * PAGE);
+	cr_expect(resident(0));
+	cr_expect(!resident(1));
+	cr_expect(resident(2));
+	send_report(REPORT, PAGES + 5 * PAGE, PAGE - 1);
+	cr_expect(resident(5));
+	cr_expect_eq(counted().reported, 18 * PAGE + PAGE - 1);
+}
+
+/* The queue of the specification's text, and Linux's without statistics. */
+BalloonTest(report_queues)
+{
+	send_report(4, PAGES, PAGE);
+	cr_expect(!resident(0));
+	start(F_ALL & ~F_STATS);
+	send_report(2, PAGES + PAGE, PAGE);
+	cr_expect(!resident(1));
+}
+
+/* --- statistics --- */
+
+static void put_stat(unsigned i, uint16_t tag, uint64_t value)
+{
+	uint8_t *p = (uint8_t *)ring_at(&drv.ring, DATA) + i * 10;
+
+	memcpy(p, &tag, 2);
+	memcpy(p + 2, &value, 8);
+}
+
+BalloonTest(statistics)
+{
+	put_stat(0, 4, 1000);
+	put_stat(1, 5, 2000);
+	put_stat(2, 6, 1500);
+	put_stat(3, 0xffff, 9);
+	put_stat(4, 10, 9);
+	put_stat(5, 2, 3);
+	ring_set(&ring[STATS], 0, DATA, 60, 0, 0);
+	ring_offer(&ring[STATS], 0);
+	kick(STATS);
+	cr_expect_eq(ring_used_idx(&ring[STATS]), 0, "the buffer is ours for the time being");
+	cr_expect_eq(counted().free_memory, 1000);
+	cr_expect_eq(counted().total_memory, 2000);
+	cr_expect_eq(counted().available_memory, 1500);
+	cr_expect_eq(counted().major_faults, 3);
+	cr_expect_eq(counted().stats_updates, 1);
+}
+
+/* --- bad rings, resets, saving --- */
+
+BalloonTest(broken_rings)
+{
+	for (unsigned q = 0; q < 5; q++) {
+		start(F_ALL);
+		__atomic_store_n(ring_u16(&ring[q], RING_AVAIL + 2), 999, __ATOMIC_RELEASE);
+		kick(q);
+		cr_expect(rd(&drv, R_STATUS) & S_NEEDS_RESET, "queue %u", q);
+	}
+}
+
+BalloonTest(save_and_restore)
+{
+	static struct vdriver from;
+	struct state_writer w;
+	struct err err = {0};
+
+	wr(&drv, R_CONFIG + 4, 42);
+	put_stat(0, 4, 1000);
+	ring_set(&ring[STATS], 0, DATA, 10, 0, 0);
+	ring_offer(&ring[STATS], 0);
+	kick(STATS);
+	vdriver_save(&drv, &w);
+	from = drv;
+	make(0);
+	cr_assert_eq(vdriver_restore(&from, &w, &drv, &err), 0, "%s", err.text);
+	vdriver_settle(&drv);
+	cr_expect_eq(rd(&drv, R_CONFIG), (16u << 20) / PAGE);
+	cr_expect_eq(rd(&drv, R_CONFIG + 4), 42);
+	cr_expect_eq(counted().free_memory, 1000, "the buffer is in its ring again");
+	vdriver_expect_same(&drv, &w);
+	vdriver_fini(&from);
+	expect_truncations_refused(&virtio_mmio_io_ops, drv.mmio, &w);
+	state_writer_free(&w);
+}
