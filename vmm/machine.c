@@ -252,7 +252,7 @@ static void warn_of_emulation(const struct machine *m)
 		log_msg(m->log, LOG_LEVEL_WARN,
 			"KVM emulates guest kernel mode on this host, which is slow ('minivm "
 			"doctor')%s",
-			m->config->cmdline_only
+			m->config->cmdline_only || !m->boot.compression /* restored */
 			    ? ""
 			    : "; words for it are added to the command line");
 }

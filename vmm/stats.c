@@ -227,7 +227,8 @@ json_t *machine_stats(const struct machine *m)
 	json_t *root = json_object();
 
 	put(&b, root, "end", end_of(&b, m));
-	put(&b, root, "kernel", kernel_of(&b, m));
+	if (m->boot.compression) /* a restored machine has loaded none */
+		put(&b, root, "kernel", kernel_of(&b, m));
 	put(&b, root, "vcpus", vcpus_of(&b, m));
 	put(&b, root, "console", console_of(&b, m));
 	put(&b, root, "disks", disks_of(&b, m));
