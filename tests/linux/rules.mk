@@ -9,7 +9,8 @@ KERNEL_IMAGE := guest-images/kernel/bzImage
 
 # Static and small: it is copied into each test's initrd, and fewer pages are touched at its start.
 LINUX_CHECKS_SRC := $(wildcard $(LINUX)/guest/*.c)
-$(B)/linux-checks: $(LINUX_CHECKS_SRC) $(wildcard $(LINUX)/guest/*.h) $(LINUX)/content.h tests/lib/pattern.h
+$(B)/linux-checks: $(LINUX_CHECKS_SRC) $(wildcard $(LINUX)/guest/*.h) $(LINUX)/content.h tests/lib/pattern.h \
+		tests/lib/vsock_services.h
 	@mkdir -p $(@D)
 	@command -v $(LINUX_CC) >/dev/null || { echo "linux-checks: $(LINUX_CC) is missing: install musl-tools" >&2; exit 1; }
 	@echo "  CC      $@"
@@ -20,7 +21,7 @@ $(B)/linux-checks: $(LINUX_CHECKS_SRC) $(wildcard $(LINUX)/guest/*.h) $(LINUX)/c
 
 # The programs that run on the host, or in the outer Linux, where there are no libraries.
 LINUX_SUITE_OBJ := $(patsubst %.c,$(B)/obj/%.o,$(wildcard $(LINUX)/suite*.c) \
-	tests/lib/tap.c tests/lib/disk.c tests/lib/proc.c tests/lib/stream.c)
+	tests/lib/tap.c tests/lib/disk.c tests/lib/proc.c tests/lib/stream.c tests/lib/vsock_peer.c)
 $(LINUX_SUITE_OBJ): CPPFLAGS += -Itests/lib
 $(B)/linux-suite: $(LINUX_SUITE_OBJ)
 	@echo "  LD      $@"

@@ -48,6 +48,7 @@ static const struct linux_case cases[] = {
 
     {"rng", case_rng, 0},
     {"rng-no-driver", case_rng_no_driver, 0},
+    {"vsock", case_vsock, 0},
 
     {"kernel-cache", case_cache, 0},
     {"kernel-cache-cut", case_cache_cut, 0},

@@ -53,6 +53,9 @@ group_fn group_clock;	/* clock source, ticks, sleeping, a monotonic clock */
 /* rng.c */
 group_fn group_hwrng; /* /dev/hwrng is virtio_rng and gives bytes */
 
+/* vsock.c */
+group_fn group_vsock; /* CID,BYTES: sockets to and from the services of vsock_peer.c */
+
 /* describe.c */
 group_fn
     group_describe;    /* acpi|mptable|fdt,DISKS: what the kernel was told, and each device once */

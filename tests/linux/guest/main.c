@@ -42,6 +42,7 @@ static const struct group groups[] = {
     {"wait", group_wait},	{"term", group_term},	      {"hang", group_hang},
     {"cmdline", group_cmdline}, {"describe", group_describe}, {"poweroff", group_poweroff},
     {"button", group_button},	{"unbind", group_unbind},     {"hwrng", group_hwrng},
+    {"vsock", group_vsock},
 };
 
 static void put(const char *prefix, const char *fmt, va_list ap)
