@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include <criterion/criterion.h>
@@ -67,6 +68,26 @@ static inline void *vdriver_loop_thread(void *opaque)
 	return NULL;
 }
 
+static inline void vdriver_awake(void *opaque)
+{
+	__atomic_store_n((bool *)opaque, true, __ATOMIC_RELEASE);
+}
+
+/*
+ * Starts the loop's thread and waits until it runs the loop: before that, loop_call() would do the
+ * work on the caller's thread and vdriver_settle() would wait for nothing.
+ */
+static inline void vdriver_run(struct vdriver *d)
+{
+	bool awake = false;
+	struct loop_work work = {.fn = vdriver_awake, .opaque = &awake};
+
+	loop_post(d->loop, &work);
+	cr_assert_eq(pthread_create(&d->thread, NULL, vdriver_loop_thread, d->loop), 0);
+	while (!__atomic_load_n(&awake, __ATOMIC_ACQUIRE))
+		sched_yield();
+}
+
 /* Takes device and loop over. The device's log lines go to /dev/null. */
 static inline void vdriver_init_on(struct vdriver *d, const struct virtio_ops *ops, void *dev,
 				   uint16_t queue_size, struct loop *loop)
@@ -83,7 +104,7 @@ static inline void vdriver_init_on(struct vdriver *d, const struct virtio_ops *o
 	env = (struct virtio_env){.mem = &d->ring.mem, .loop = d->loop, .log = &d->log};
 	cr_assert_eq(virtio_new(ops, dev, &env, &d->virtio, &err), 0, "%s", err.text);
 	cr_assert_eq(virtio_mmio_new(d->virtio, &d->irq, &d->mmio, &err), 0, "%s", err.text);
-	cr_assert_eq(pthread_create(&d->thread, NULL, vdriver_loop_thread, d->loop), 0);
+	vdriver_run(d);
 }
 
 /* The same with a loop of its own. */

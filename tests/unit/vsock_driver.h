@@ -135,7 +135,7 @@ static inline void vt_make(const struct virtio_vsock_options *options)
 		     err.text);
 	cr_assert_eq(virtio_mmio_new(vt.drv.virtio, &vt.drv.irq, &vt.drv.mmio, &err), 0, "%s",
 		     err.text);
-	cr_assert_eq(pthread_create(&vt.drv.thread, NULL, vdriver_loop_thread, vt.drv.loop), 0);
+	vdriver_run(&vt.drv);
 }
 
 static inline void vt_directory(void)
