@@ -137,6 +137,31 @@ static int identify(struct kernel_image *k, struct bytes file, uint64_t low_end,
 	return err_set(err, ENOEXEC, "neither a bzImage nor an ELF file");
 }
 
+/* `len` counts the NUL: the whole string. */
+static bool has_string(const struct kernel_image *k, const char *string, size_t len)
+{
+	for (unsigned i = 0; i < k->count; i++) {
+		struct bytes b = k->segment[i].data;
+
+		if (b.len >= len && memmem(b.data, b.len, string, len))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Names by which the drivers register, as long as they exist: drivers/char/virtio_console.c its
+ * character device, drivers/virtio/virtio_mmio.c itself. They are in the kernel's read-only data if
+ * the driver is built in, and in a module's file if not. Of a kernel that is packed in a way that
+ * we do not know nothing is found.
+ */
+static bool has_virtio_console(const struct kernel_image *k)
+{
+	static const char console[] = "virtio-portsdev", bus[] = "virtio-mmio";
+
+	return has_string(k, console, sizeof(console)) && has_string(k, bus, sizeof(bus));
+}
+
 int kernel_image_parse(struct bytes file, uint64_t low_end, struct kernel_image *out,
 		       struct err *err)
 {
@@ -148,8 +173,10 @@ int kernel_image_parse(struct bytes file, uint64_t low_end, struct kernel_image 
 	if (rc) {
 		kernel_image_free(out);
 		err_context(err, "kernel");
+		return rc;
 	}
-	return rc;
+	out->info.virtio_console = has_virtio_console(out);
+	return 0;
 }
 
 void kernel_image_free(struct kernel_image *k)

@@ -86,49 +86,6 @@ int board_write_tables(const struct machine *m, struct boot_request *boot, struc
 	return mptable_write(&m->mem, m->config->cpus, err);
 }
 
-/* --- console and COM1 --- */
-
-static int open_console(struct machine *m, struct console_options *opt, struct err *err)
-{
-	const struct vm_config *config = m->config;
-
-	*opt = (struct console_options){.in_fd = -1,
-					.out_fd = -1,
-					.log = m->log,
-					.timeline = m->env.timeline,
-					.quit = lifeline_quit,
-					.opaque = m};
-	if (config->console == CONSOLE_SERIAL) {
-		opt->in_fd = STDIN_FILENO;
-		opt->out_fd = STDOUT_FILENO;
-		opt->escape = isatty(STDIN_FILENO);
-	}
-	if (config->console == CONSOLE_FILE) {
-		m->console_fd = file_create("console", config->console_file, err);
-		if (m->console_fd < 0)
-			return m->console_fd;
-		opt->out_fd = m->console_fd;
-	}
-	return 0;
-}
-
-static int add_console(struct machine *m, struct err *err)
-{
-	struct console_options opt;
-	int ret = irq_line_open(&m->com1, COM1_GSI, err);
-
-	if (!ret)
-		ret = kvm_vm_irqfd(m->vm_fd, m->com1.fd, COM1_GSI, err);
-	if (!ret)
-		ret = open_console(m, &opt, err);
-	if (!ret)
-		ret = console_new(m->loop, &m->com1, &opt, &m->console, err);
-	if (!ret)
-		ret = bus_add(&m->pio, COM1_PORT, COM1_LEN, &serial_io_ops,
-			      console_serial(m->console), err);
-	return ret;
-}
-
 /* --- platform devices --- */
 
 struct platform_entry {
@@ -195,10 +152,8 @@ static int add_button(struct machine *m, struct err *err)
 
 int board_populate(struct machine *m, struct err *err)
 {
-	int ret = 0;
+	int ret = board_check_console(m, err);
 
-	if (m->config->console == CONSOLE_FILE)
-		ret = file_check("console", m->config->console_file, err);
 	/* All images before any layer is made, so that a bad one leaves nothing behind. */
 	if (!ret)
 		ret = board_open_images(m, err);
@@ -207,13 +162,13 @@ int board_populate(struct machine *m, struct err *err)
 	if (!ret)
 		ret = board_add_disks(m, err);
 	if (!ret)
-		ret = board_add_devices(m, err);
-	if (!ret)
 		ret = board_add_nets(m, err);
 	if (!ret)
 		ret = add_button(m, err);
 	if (!ret)
-		ret = add_console(m, err);
+		ret = board_add_console(m, err);
+	if (!ret)
+		ret = board_add_devices(m, err);
 	return ret;
 }
 
@@ -222,7 +177,7 @@ int board_start(struct machine *m, struct err *err)
 	bool is_tty;
 	int ret = 0;
 
-	if (m->config->console == CONSOLE_SERIAL) {
+	if (board_console_is_stdio(m)) {
 		ret = term_raw(STDIN_FILENO, &is_tty, err);
 		m->log->crlf = !ret && is_tty;
 	}
@@ -240,12 +195,11 @@ void board_depopulate(struct machine *m)
 {
 	unsigned i;
 
-	console_destroy(m->console);
-	if (m->console_fd >= 0)
-		close(m->console_fd);
-	irq_line_close(&m->com1);
 	irq_line_close(&m->button);
+	/* The console lives on the devices' loop, and is the host side of one of them. */
 	board_remove_devices(m);
+	board_remove_console(m);
+	board_close_device_loop(m);
 	board_remove_disks(m);
 	board_remove_nets(m);
 	free(m->mark_port);

@@ -17,10 +17,14 @@ struct device_kind {
 	const struct virtio_ops *ops;
 	/* How many of them the configuration wants. */
 	unsigned (*wanted)(const struct vm_config *config);
+	/* The same, in place of it, where the machine's kernel decides. */
+	unsigned (*wanted_here)(const struct machine *m);
 	/* Makes the index-th: its state, for ops. Its loop will be m->device_io's. */
 	int (*make)(struct machine *m, unsigned index, void **dev, struct err *err);
 	/* Its own counters beside those of virtio_counters(); returns how many. */
 	unsigned (*counters)(const void *dev, struct device_counter out[BOARD_COUNTERS_MAX]);
+	/* The thread is gone, and so are the vCPUs: finish what the guest has handed over. */
+	void (*drain)(void *dev);
 	bool numbered; /* there may be several: their names have the index behind */
 };
 
@@ -143,6 +147,22 @@ static unsigned balloon_counters(const void *dev, struct device_counter out[BOAR
 
 static const struct device_kind kinds[] = {
     {
+	.name = "console",
+	.ops = &virtio_console_ops,
+	.wanted_here = board_hvc_wanted,
+	.make = board_hvc_make,
+	.counters = board_console_counters,
+	.drain = board_console_drain,
+    },
+    {
+	.name = "ports",
+	.ops = &virtio_console_ops,
+	.wanted = board_ports_wanted,
+	.make = board_ports_make,
+	.counters = board_console_counters,
+	.drain = board_console_drain,
+    },
+    {
 	.name = "rng",
 	.ops = &virtio_rng_ops,
 	.wanted = rng_wanted,
@@ -194,7 +214,8 @@ int board_plan_devices(struct machine *m, struct err *err)
 	int ret = 0;
 
 	for (unsigned k = 0; k < KINDS; k++) {
-		unsigned wanted = kinds[k].wanted(m->config);
+		unsigned wanted =
+		    kinds[k].wanted_here ? kinds[k].wanted_here(m) : kinds[k].wanted(m->config);
 
 		for (unsigned i = 0; !ret && i < wanted; i++)
 			ret = plan_device(m, &kinds[k], i, err);
@@ -211,13 +232,18 @@ static int add_device(struct machine *m, struct board_device *d, struct err *err
 	return ret ? err_context(err, "%s", d->name) : 0;
 }
 
+int board_open_device_loop(struct machine *m, struct err *err)
+{
+	return m->device_io.loop ? 0 : iothread_init(&m->device_io, "devices", err);
+}
+
 int board_add_devices(struct machine *m, struct err *err)
 {
 	int ret;
 
 	if (m->device_count == 0)
 		return 0;
-	ret = iothread_init(&m->device_io, "devices", err);
+	ret = board_open_device_loop(m, err);
 	for (unsigned i = 0; !ret && i < m->device_count; i++)
 		ret = add_device(m, &m->device[i], err);
 	return ret;
@@ -231,12 +257,22 @@ int board_start_devices(struct machine *m, struct err *err)
 void board_stop_devices(struct machine *m)
 {
 	iothread_stop(&m->device_io);
+	for (unsigned i = 0; i < m->device_count; i++) {
+		struct board_device *d = &m->device[i];
+
+		if (d->kind->drain && d->slot->virtio)
+			d->kind->drain(d->dev);
+	}
 }
 
 void board_remove_devices(struct machine *m)
 {
 	for (unsigned i = 0; i < m->device_count; i++)
 		board_slot_unplug(m->device[i].slot);
+}
+
+void board_close_device_loop(struct machine *m)
+{
 	iothread_destroy(&m->device_io);
 }
 

@@ -45,9 +45,14 @@ int board_slot_plug(struct machine *m, struct board_slot *slot, const struct vir
 	ret = bus_add(&m->mmio, slot->base, VIRTIO_MMIO_LEN, &virtio_mmio_io_ops, slot->mmio, err);
 	if (!ret)
 		ret = kvm_vm_irqfd(m->vm_fd, slot->irq.fd, slot->gsi, err);
-	for (queue = 0; !ret && queue < virtio_queue_count(virtio); queue++)
-		ret = kvm_vm_ioeventfd(m->vm_fd, false, slot->base + VIRTIO_MMIO_KICK_OFFSET, 4,
-				       &queue, virtio_kick_fd(virtio, (unsigned)queue), err);
+	for (queue = 0; !ret && queue < virtio_queue_count(virtio); queue++) {
+		int kick_fd = virtio_kick_fd(virtio, (unsigned)queue);
+
+		if (kick_fd >= 0)
+			ret =
+			    kvm_vm_ioeventfd(m->vm_fd, false, slot->base + VIRTIO_MMIO_KICK_OFFSET,
+					     4, &queue, kick_fd, err);
+	}
 	return ret;
 }
 

@@ -144,15 +144,31 @@ static const struct cli_option option_table[] = {
     },
     {
 	.name = "console",
-	.arg = "serial|none|file=PATH",
+	.arg = "auto|serial|virtio|none|file=PATH",
 	.commands = CLI_CMD_RUN | CLI_CMD_RESTORE,
 	.section = "console",
 	.key = "mode",
 	.set = config_set_console,
-	.words = "serial none file=",
-	.help = "where the guest's serial port goes (default serial)",
-	.more = "serial: standard input and output. none: nowhere. file=PATH: output to a file, no "
-		"input. See CONSOLE.",
+	.words = "auto serial virtio none file=",
+	.help = "the guest's console (default serial)",
+	.more =
+	    "serial: the serial port, on standard input and output. virtio: hvc0 beside it, for "
+	    "all but early messages. auto: virtio where the kernel has the driver built in. "
+	    "none: nowhere. file=PATH: as auto, but output to a file, no input. See CONSOLE.",
+    },
+    {
+	.name = "port",
+	.arg = "NAME=file:PATH|NAME=unix:PATH|NAME=pipe:PATH",
+	.commands = CLI_CMD_RUN,
+	.section = "console",
+	.key = "port",
+	.repeat = true,
+	.set = config_set_port,
+	.clear = config_clear_ports,
+	.help = "a named channel between guest and host; up to 8",
+	.more = "/dev/virtio-ports/NAME in the guest. file: what the guest writes goes to a file. "
+		"unix: a socket that minivm listens on, for one client at a time. pipe: the FIFOs "
+		"PATH.in and PATH.out. See PORTS.",
     },
     {
 	.name = "rng",

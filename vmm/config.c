@@ -62,6 +62,7 @@ void config_free(struct vm_config *config)
 	config_clear_cmdline(config);
 	config_clear_disks(config);
 	config_clear_nets(config);
+	config_clear_ports(config);
 }
 
 /* --- numbers --- */
@@ -254,7 +255,10 @@ int config_set_hugepages(struct vm_config *config, const char *text, const char 
 
 int config_set_console(struct vm_config *config, const char *text, const char *dir, struct err *err)
 {
-	static const struct word kinds[] = {{"serial", CONSOLE_SERIAL}, {"none", CONSOLE_NONE}};
+	static const struct word kinds[] = {{"auto", CONSOLE_AUTO},
+					    {"serial", CONSOLE_SERIAL},
+					    {"virtio", CONSOLE_VIRTIO},
+					    {"none", CONSOLE_NONE}};
 	static const char file[] = "file=";
 	const char *path = text + sizeof(file) - 1;
 	int kind;
@@ -263,7 +267,7 @@ int config_set_console(struct vm_config *config, const char *text, const char *d
 		config->console = CONSOLE_FILE;
 		return config_copy_path(&config->console_file, path, dir, err);
 	}
-	kind = parse_word(text, kinds, 2, "serial, none, file=PATH", err);
+	kind = parse_word(text, kinds, 4, "auto, serial, virtio, none, file=PATH", err);
 	if (kind < 0)
 		return kind;
 	clear_string(&config->console_file);
@@ -448,5 +452,5 @@ int config_finish(struct vm_config *config, struct err *err)
 		if (rc < 0)
 			return rc;
 	}
-	return 0;
+	return config_check_ports(config, err);
 }

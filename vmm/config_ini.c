@@ -253,7 +253,7 @@ static int set_key(struct ini *ini, const char *section, const char *key, const 
 		if (o->section == NULL || strcmp(o->section, section) != 0 ||
 		    strcmp(o->key, key) != 0)
 			continue;
-		if (mark_seen(ini, &ini->seen, i, key) < 0)
+		if (!o->repeat && mark_seen(ini, &ini->seen, i, key) < 0)
 			return ini->rc;
 		if (o->set(ini->config, value, ini->dir, ini->err) < 0)
 			return bad_value(ini, key);

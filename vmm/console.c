@@ -15,8 +15,17 @@
  * `ahead`, and what does not fit there is dropped, as terminals do. A file that epoll cannot watch
  * (a regular file, /dev/null) is always readable: reading it is posted work, one chunk at a time.
  *
+ * With a virtio console (hvc0) beside the UART, there is one output and one input for both. Output
+ * keeps its order: what the UART has is moved into the ring `shared` before what hvc0 brings is put
+ * there. Linux's driver spins, with a lock held, until it has its buffer back, so hvc0's bytes are
+ * taken at once as long as the ring, after a write(2) that does not block, has room. If it has
+ * none, the guest is kept waiting for STALL_NS, which a reader that is merely slow will use to make
+ * room; one that does not is stalled, and from then on hvc0's bytes are dropped, and counted, until
+ * it has read all that is there. Input is hvc0's while the guest's driver has it, else the UART's.
+ *
  * Threads. The chip calls console_tx_ready() and console_rx_room() on vCPU threads; they only arm
- * the timer and post the work. All else runs on the loop's thread.
+ * the timer and post the work. All else runs on the loop's thread, which is also the virtio
+ * device's: that is the main loop's only where there is no such device.
  *
  * System calls: those of loop.c and hostfd.c.
  */
@@ -27,8 +36,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <time.h>
 
+#include "minivm/byte_ring.h"
 #include "minivm/hostfd.h"
 
 #define TX_CAPACITY    65536
@@ -37,6 +48,10 @@
 #define CHUNK_OUT      4096
 #define CHUNKS_PER_RUN 16
 #define FLUSH_NS       1000000ull
+
+/* hvc0's: touched as far as a reader is behind. */
+#define SHARED_CAPACITY (256u << 10)
+#define STALL_NS	250000000ull
 
 #define ESCAPE_KEY 0x01 /* Ctrl-A */
 
@@ -56,10 +71,19 @@ struct console {
 	struct loop_work in_work;
 	bool escaped; /* the last byte was the escape key */
 
-	uint8_t *ahead; /* ring: read, but not taken by the receiver yet */
-	size_t ahead_capacity;
-	size_t ahead_head;
-	size_t ahead_count;
+	struct byte_ring ahead; /* read, but not taken by the receiver yet */
+
+	/* hvc0's part; `virtio` NULL: there is none. */
+	struct virtio_console *virtio;
+	struct byte_ring shared; /* output of both */
+	struct loop_timer stall;
+	bool flush_due; /* since output of hvc0 was taken */
+	bool waiting;	/* the guest, for room; since `stall` was armed */
+	bool dropping;	/* nobody reads */
+	bool drop_said;
+	bool virtio_open; /* the guest's driver has it */
+	_Atomic uint64_t virtio_dropped;
+	struct loop_work resize_work;
 };
 
 /* --- output --- */
@@ -91,11 +115,38 @@ static void out_failed(struct console *c, int error)
 	hostfd_close(&c->out);
 }
 
+/* Output that is next: the shared ring's, which is older, or the chip's. */
+static size_t out_peek(struct console *c, uint8_t buf[CHUNK_OUT], bool shared)
+{
+	const uint8_t *front;
+	size_t len;
+
+	if (!shared)
+		return serial_tx_peek(c->serial, buf, CHUNK_OUT);
+	front = byte_ring_front(&c->shared, &len);
+	if (len > CHUNK_OUT)
+		len = CHUNK_OUT;
+	memcpy(buf, front, len);
+	return len;
+}
+
+static void out_consume(struct console *c, size_t len, bool shared)
+{
+	if (!shared) {
+		serial_tx_consume(c->serial, len);
+		return;
+	}
+	byte_ring_drop(&c->shared, len);
+	if (c->shared.count == 0)
+		c->dropping = c->waiting = false;
+}
+
 /* Writes a chunk, or discards it. False: nothing to do, or nothing can be done now. */
 static bool out_chunk(struct console *c, bool *stalled)
 {
+	bool shared = c->shared.count > 0;
 	uint8_t buf[CHUNK_OUT];
-	size_t len = serial_tx_peek(c->serial, buf, sizeof(buf));
+	size_t len = out_peek(c, buf, shared);
 	ssize_t n = (ssize_t)len;
 
 	if (len == 0)
@@ -110,7 +161,7 @@ static bool out_chunk(struct console *c, bool *stalled)
 		out_failed(c, (int)-n);
 		n = (ssize_t)len;
 	}
-	serial_tx_consume(c->serial, (size_t)n);
+	out_consume(c, (size_t)n, shared);
 	timeline_mark(c->opt.timeline, TIMELINE_FIRST_BYTE);
 	return true;
 }
@@ -140,12 +191,21 @@ static void out_wait(struct console *c)
 		loop_timer_arm(&c->flush, FLUSH_NS);
 }
 
+static void out_run(struct console *c)
+{
+	if (out_flush(c))
+		out_wait(c);
+}
+
 static void on_flush(void *opaque)
 {
 	struct console *c = opaque;
 
-	if (out_flush(c))
-		out_wait(c);
+	out_run(c);
+	if (c->virtio) {
+		c->flush_due = false;
+		virtio_console_tx_resume(c->virtio, 0);
+	}
 }
 
 static void on_out_event(void *opaque, uint32_t events)
@@ -193,24 +253,30 @@ static void console_rx_room(void *opaque)
 	loop_post(c->loop, &c->in_work);
 }
 
-static void ahead_put(struct console *c, uint8_t byte)
+/* How many bytes the guest takes now; it calls for them later if that is 0. */
+static size_t rx_space(struct console *c)
 {
-	if (c->ahead_count < c->ahead_capacity)
-		c->ahead[(c->ahead_head + c->ahead_count++) % c->ahead_capacity] = byte;
+	if (!c->virtio_open)
+		return serial_rx_space(c->serial);
+	return virtio_console_rx_ready(c->virtio, 0) ? CHUNK_IN : 0;
+}
+
+static size_t rx_push(struct console *c, const void *bytes, size_t len)
+{
+	if (!c->virtio_open)
+		return serial_rx_push(c->serial, bytes, len);
+	return virtio_console_rx_push(c->virtio, 0, bytes, len);
 }
 
 /* Gives the receiver what it takes. If that is not all, it will call for the rest. */
 static void ahead_push(struct console *c)
 {
-	while (c->ahead_count > 0) {
-		size_t len = c->ahead_capacity - c->ahead_head;
-		size_t taken;
+	while (c->ahead.count > 0) {
+		size_t len, taken;
+		const uint8_t *bytes = byte_ring_front(&c->ahead, &len);
 
-		if (len > c->ahead_count)
-			len = c->ahead_count;
-		taken = serial_rx_push(c->serial, c->ahead + c->ahead_head, len);
-		c->ahead_head = (c->ahead_head + taken) % c->ahead_capacity;
-		c->ahead_count -= taken;
+		taken = rx_push(c, bytes, len);
+		byte_ring_drop(&c->ahead, taken);
 		if (taken < len)
 			return;
 	}
@@ -228,6 +294,8 @@ static void help(struct console *c)
 
 static void escaped_key(struct console *c, uint8_t byte)
 {
+	static const uint8_t escape_key = ESCAPE_KEY;
+
 	switch (byte) {
 	case 'x':
 		c->opt.quit(c->opt.opaque);
@@ -237,7 +305,7 @@ static void escaped_key(struct console *c, uint8_t byte)
 		break;
 	case 'a':
 	case ESCAPE_KEY:
-		ahead_put(c, ESCAPE_KEY);
+		byte_ring_put(&c->ahead, &escape_key, 1);
 		break;
 	default: /* not a command: swallowed with the key before it */
 		break;
@@ -253,22 +321,22 @@ static void in_bytes(struct console *c, const uint8_t *bytes, size_t len)
 		} else if (c->opt.escape && bytes[i] == ESCAPE_KEY) {
 			c->escaped = true;
 		} else {
-			ahead_put(c, bytes[i]);
+			byte_ring_put(&c->ahead, &bytes[i], 1);
 		}
 	}
 	ahead_push(c);
 }
 
-/* How much to read now. serial_rx_space() asks for a call of console_rx_room() when it is 0. */
+/* How much to read now. rx_space() asks for a call when it is 0. */
 static size_t in_wanted(struct console *c)
 {
 	size_t space;
 
 	if (c->opt.escape && c->in_source.watched)
 		return CHUNK_IN;
-	if (c->ahead_count > 0)
+	if (c->ahead.count > 0)
 		return 0;
-	space = serial_rx_space(c->serial);
+	space = rx_space(c);
 	return space < CHUNK_IN ? space : CHUNK_IN;
 }
 
@@ -321,15 +389,148 @@ static void on_in_work(void *opaque)
 	in_schedule(c);
 }
 
+/* --- hvc0 --- */
+
+/* What the UART has is older than what hvc0 brings now. */
+static void move_serial(struct console *c)
+{
+	uint8_t buf[CHUNK_OUT];
+	size_t room;
+
+	while ((room = byte_ring_room(&c->shared)) > 0) {
+		size_t len =
+		    serial_tx_peek(c->serial, buf, room < sizeof(buf) ? room : sizeof(buf));
+
+		if (len == 0)
+			break;
+		byte_ring_put(&c->shared, buf, len);
+		serial_tx_consume(c->serial, len);
+	}
+}
+
+static void drop_output(struct console *c, size_t len)
+{
+	atomic_fetch_add_explicit(&c->virtio_dropped, len, memory_order_relaxed);
+	if (!c->drop_said)
+		log_guest(c->opt.log, &c->complaints, LOG_LEVEL_WARN,
+			  "console: nobody reads the output; the guest's is dropped meanwhile");
+	c->drop_said = true;
+}
+
+static void on_stall(void *opaque)
+{
+	struct console *c = opaque;
+
+	c->dropping = c->waiting;
+	virtio_console_tx_resume(c->virtio, 0);
+}
+
+/* False: there is no waiting (the timer is made when it is needed). */
+static bool wait_for_room(struct console *c)
+{
+	struct err err;
+
+	if (c->waiting)
+		return true;
+	if (!c->stall.loop && loop_timer_init(c->loop, &c->stall, on_stall, c, &err) < 0)
+		return false;
+	loop_timer_arm(&c->stall, STALL_NS);
+	c->waiting = true;
+	return true;
+}
+
+static size_t put_shared(struct console *c, const struct iovec *iov, unsigned n, size_t len)
+{
+	size_t taken = 0;
+
+	if (c->shared.capacity == 0)
+		(void)byte_ring_init(&c->shared, SHARED_CAPACITY);
+	move_serial(c);
+	if (byte_ring_room(&c->shared) < len) {
+		out_run(c);
+		move_serial(c);
+	}
+	for (unsigned i = 0; i < n; i++)
+		taken += byte_ring_put(&c->shared, iov[i].iov_base, iov[i].iov_len);
+	return taken;
+}
+
+static size_t virtio_output(void *opaque, const struct iovec *iov, unsigned n, size_t len)
+{
+	struct console *c = opaque;
+	size_t taken = c->dropping ? 0 : put_shared(c, iov, n, len);
+
+	if (taken > 0) {
+		c->waiting = false;
+	} else if (!c->dropping && wait_for_room(c)) {
+		return 0;
+	} else {
+		drop_output(c, len);
+		taken = len;
+	}
+	if (!c->flush_due)
+		loop_timer_arm(&c->flush, FLUSH_NS);
+	c->flush_due = true;
+	return taken;
+}
+
+static void virtio_opened(void *opaque, bool open)
+{
+	struct console *c = opaque;
+
+	c->virtio_open = open;
+	loop_post(c->loop, &c->in_work);
+}
+
+const struct virtio_console_host console_virtio_host = {
+    .output = virtio_output,
+    .input_room = console_rx_room,
+    .opened = virtio_opened,
+};
+
+bool console_size(const struct console *c, uint16_t *cols, uint16_t *rows)
+{
+	struct winsize size = {0};
+
+	if ((ioctl(c->out.fd, TIOCGWINSZ, &size) && ioctl(c->in.fd, TIOCGWINSZ, &size)) ||
+	    size.ws_col == 0 || size.ws_row == 0)
+		return false;
+	*cols = size.ws_col;
+	*rows = size.ws_row;
+	return true;
+}
+
+static void on_resize(void *opaque)
+{
+	struct console *c = opaque;
+	uint16_t cols, rows;
+
+	if (c->virtio && console_size(c, &cols, &rows))
+		virtio_console_resize(c->virtio, cols, rows);
+}
+
+void console_resized(struct console *c)
+{
+	loop_post(c->loop, &c->resize_work);
+}
+
+void console_attach(struct console *c, struct virtio_console *virtio)
+{
+	c->virtio = virtio;
+}
+
+uint64_t console_dropped(const struct console *c)
+{
+	return atomic_load_explicit(&c->virtio_dropped, memory_order_relaxed);
+}
+
 /* --- life --- */
 
 static int console_open_in(struct console *c, struct err *err)
 {
-	int rc;
+	int rc = byte_ring_init(&c->ahead, c->opt.escape ? AHEAD_ESCAPE : CHUNK_IN);
 
-	c->ahead_capacity = c->opt.escape ? AHEAD_ESCAPE : CHUNK_IN;
-	c->ahead = malloc(c->ahead_capacity);
-	if (!c->ahead)
+	if (rc < 0)
 		return err_sys(err, ENOMEM, "input");
 	rc = hostfd_open(&c->in, c->opt.in_fd, false, err);
 	if (rc < 0)
@@ -364,6 +565,7 @@ int console_new(struct loop *loop, const struct irq_line *irq, const struct cons
 	c->in.fd = -1;
 	c->out.fd = -1;
 	c->in_work = (struct loop_work){.fn = on_in_work, .opaque = c};
+	c->resize_work = (struct loop_work){.fn = on_resize, .opaque = c};
 	if (serial_new(irq, &host, TX_CAPACITY, &c->serial, err) < 0)
 		goto fail;
 	if (loop_timer_init(loop, &c->flush, on_flush, c, err) < 0)
@@ -392,12 +594,15 @@ void console_destroy(struct console *c)
 	if (!c)
 		return;
 	loop_unpost(c->loop, &c->in_work);
+	loop_unpost(c->loop, &c->resize_work);
 	loop_unwatch(c->loop, &c->in_source);
 	loop_unwatch(c->loop, &c->out_source);
 	loop_timer_destroy(&c->flush);
+	loop_timer_destroy(&c->stall);
 	hostfd_close(&c->in);
 	hostfd_close(&c->out);
 	serial_destroy(c->serial);
-	free(c->ahead);
+	byte_ring_free(&c->ahead);
+	byte_ring_free(&c->shared);
 	free(c);
 }

@@ -34,12 +34,13 @@ struct header {
 	uint32_t initrd_max;
 	uint32_t setup_len;
 	uint32_t count;
+	uint32_t virtio_console;	    /* 0 or 1 */
 	uint8_t setup[IMAGE_SETUP_MAX + 1]; /* the next field is aligned */
 	struct header_segment segment[ELF_SEGMENTS_MAX];
 	uint64_t crc; /* CRC-32 of all before */
 };
 
-static const char magic[8] = {'m', 'i', 'n', 'i', 'v', 'm', 'k', '1'};
+static const char magic[8] = {'m', 'i', 'n', 'i', 'v', 'm', 'k', '2'};
 
 static const char *const compressions[] = {"none", "gzip", "xz", "lzma", "lz4", "zstd"};
 #define COMPRESSIONS (sizeof(compressions) / sizeof(compressions[0]))
@@ -116,6 +117,7 @@ void kcache_encode(const struct kernel_image *image, const uint64_t offset[ELF_S
 	    .initrd_max = image->initrd_max,
 	    .setup_len = (uint32_t)image->setup_len,
 	    .count = image->count,
+	    .virtio_console = image->info.virtio_console,
 	};
 
 	memcpy(h.setup, image->setup, image->setup_len);
@@ -162,7 +164,8 @@ static bool header_ok(const struct header *h, uint64_t len)
 
 	if (memcmp(h->magic, magic, sizeof(magic)) != 0 || h->crc != header_crc(h) ||
 	    h->len != len || h->count > ELF_SEGMENTS_MAX || h->setup_len > IMAGE_SETUP_MAX ||
-	    h->compression >= COMPRESSIONS || h->image > BOOT_IMAGE_BZIMAGE_UNPACKED)
+	    h->compression >= COMPRESSIONS || h->image > BOOT_IMAGE_BZIMAGE_UNPACKED ||
+	    h->virtio_console > 1)
 		return false;
 	for (unsigned i = 0; i < h->count; i++) {
 		const struct header_segment *s = &h->segment[i];
@@ -189,6 +192,7 @@ bool kcache_decode(const uint8_t header[KCACHE_HEADER_LEN], uint64_t len, struct
 	    .entry = h.entry,
 	    .pvh_entry = h.pvh_entry,
 	    .kernel_end = h.kernel_end,
+	    .virtio_console = h.virtio_console == 1,
 	};
 	out->image.cmdline_max = h.cmdline_max;
 	out->image.initrd_max = h.initrd_max;

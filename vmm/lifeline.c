@@ -63,7 +63,9 @@ static void on_signal(void *opaque, uint32_t events)
 
 	(void)events;
 	while (read(m->lifeline.source.fd, &info, sizeof(info)) == sizeof(info)) {
-		if (m->lifeline.asked)
+		if (info.ssi_signo == SIGWINCH)
+			console_resized(m->console);
+		else if (m->lifeline.asked)
 			stop_now(m);
 		else
 			lifeline_ask(m);
@@ -85,6 +87,8 @@ int lifeline_open(struct machine *m, struct err *err)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
+	if (m->hvc) /* it can tell the guest the terminal's size */
+		sigaddset(&set, SIGWINCH);
 	/* Exactly these, whatever mask we were started with: vCPU threads inherit it, and their
 	 * kick must get through. */
 	if (sigprocmask(SIG_SETMASK, &set, NULL))

@@ -72,8 +72,10 @@ static int configure(struct machine *m, struct err *err)
 	if (!ret)
 		ret = machine_open_vm(m, err);
 	timeline_mark(t, TIMELINE_VM);
-	if (!ret)
+	if (!ret) {
+		m->hvc = machine_wants_hvc(m, &kernel_file_image(&images.kernel)->info);
 		ret = board_plan(m, err);
+	}
 	if (!ret)
 		ret = machine_load_kernel(m, &images, err);
 	machine_close_images(&images);

@@ -4,12 +4,16 @@
  */
 #include "machine_priv.h"
 
+#include <string.h>
+
 #include "minivm/file.h"
 #include "minivm/image.h"
 
 /*
  * The default command line; docs/minivm.1 lists it too.
- *   console=ttyS0      messages and shell on COM1
+ *   console=ttyS0      messages and shell on COM1; or, with a virtio console,
+ *   earlycon=...       messages on COM1 until there is hvc0, which then takes over, and
+ *   console=hvc0       messages and shell there
  *   panic=-1           reset at once after a panic
  *   pci=off            there is none: spares kernels that know PCI the search
  *   minivm.dsr         our guest init heeds COM1's DSR line, see lifeline.c
@@ -20,9 +24,44 @@
  *                      pvpanic driver, which Linux 6.1 has with ACPI or a device tree only
  *   acpi=off           there are no tables: spares the kernel the search, and its complaint
  */
-#define BOARD_CMDLINE	      "console=ttyS0 panic=-1 pci=off minivm.dsr"
+#define BOARD_CMDLINE	      "panic=-1 pci=off minivm.dsr"
+#define BOARD_CMDLINE_SERIAL  "console=ttyS0"
+#define BOARD_CMDLINE_HVC     "earlycon=uart8250,io,0x3f8 console=hvc0"
 #define BOARD_CMDLINE_ACPI    "reboot=a,panic_warm"
 #define BOARD_CMDLINE_NO_ACPI "reboot=k,panic_warm acpi=off"
+
+/* What the last console= word in `text` says; NULL: there is none. */
+static const char *console_word(const char *text)
+{
+	static const char word[] = "console=";
+	const char *found = NULL;
+
+	for (const char *p = text; p && (p = strstr(p, word)); p++) {
+		if (p == text || p[-1] == ' ')
+			found = p + sizeof(word) - 1;
+	}
+	return found;
+}
+
+/* The user's command line does not ask for a console that is not hvc0. */
+static bool names_no_other_console(const struct vm_config *config)
+{
+	const char *word =
+	    console_word(config->cmdline_only ? config->cmdline_only : config->cmdline);
+
+	return word ? strncmp(word, "hvc", 3) == 0 : !config->cmdline_only;
+}
+
+bool machine_wants_hvc(const struct machine *m, const struct boot_result *kernel)
+{
+	const struct vm_config *config = m->config;
+
+	if (config->console == CONSOLE_VIRTIO)
+		return true;
+	if (config->console != CONSOLE_AUTO && config->console != CONSOLE_FILE)
+		return false;
+	return kernel->virtio_console && names_no_other_console(config);
+}
 
 /* Where the root file system is, when nobody said: the first disk, unless there is an initrd. */
 static int add_root(const struct machine *m, struct cmdline *c, struct err *err)
@@ -60,7 +99,9 @@ static int build_cmdline(struct machine *m, struct err *err)
 	if (!ret && config->cmdline_only)
 		return cmdline_add(c, err, "%s", config->cmdline_only);
 	if (!ret)
-		ret = cmdline_add(c, err, BOARD_CMDLINE " %s",
+		ret = cmdline_add(c, err, "%s " BOARD_CMDLINE " %s",
+				  m->hvc && names_no_other_console(config) ? BOARD_CMDLINE_HVC
+									   : BOARD_CMDLINE_SERIAL,
 				  m->describe == DESCRIBE_ACPI ? BOARD_CMDLINE_ACPI
 							       : BOARD_CMDLINE_NO_ACPI);
 	if (!ret && m->emulating)

@@ -21,6 +21,7 @@
 #include "minivm/loop.h"
 #include "minivm/machine.h"
 #include "minivm/memory.h"
+#include "minivm/port.h"
 #include "minivm/snapshot.h"
 #include "minivm/vcpu.h"
 #include "minivm/virtio_blk.h"
@@ -124,6 +125,8 @@ struct machine {
 	struct irq_line button; /* the ACPI power button; not connected without ACPI */
 	struct console *console;
 	int console_fd; /* --console file=, else -1 */
+	bool hvc;	/* there is a virtio console beside COM1 */
+	struct port *port[CONFIG_PORTS_MAX];
 	void *platform[BOARD_PLATFORM_DEVICES];
 	void *mark_port;
 	unsigned slot_count; /* taken by board_plan() */
@@ -133,7 +136,7 @@ struct machine {
 	unsigned device_count; /* planned */
 	struct board_device device[BOARD_SLOTS_MAX];
 	struct iothread device_io; /* shared by the devices, there only with one of them */
-	unsigned net_count; /* opened so far */
+	unsigned net_count;	   /* opened so far */
 	struct board_net net[CONFIG_NETS_MAX];
 
 	struct cmdline cmdline;
@@ -195,10 +198,13 @@ void board_remove_disks(struct machine *m);
 /* --- board_device.c, in the order of a machine's life --- */
 
 int board_plan_devices(struct machine *m, struct err *err);
+/* The loop that devices share; made when the first asks for it. */
+int board_open_device_loop(struct machine *m, struct err *err);
 int board_add_devices(struct machine *m, struct err *err);
 int board_start_devices(struct machine *m, struct err *err);
 void board_stop_devices(struct machine *m);
 void board_remove_devices(struct machine *m);
+void board_close_device_loop(struct machine *m);
 /* The device's own counters; how many. */
 unsigned board_device_counters(const struct board_device *device,
 			       struct device_counter out[BOARD_COUNTERS_MAX]);
@@ -211,7 +217,28 @@ int board_start_nets(struct machine *m, struct err *err);
 void board_stop_nets(struct machine *m);
 void board_remove_nets(struct machine *m);
 
+/* --- board_console.c: COM1, its host side, and the virtio console devices --- */
+
+/* Files of the user's, before anything is changed. */
+int board_check_console(const struct machine *m, struct err *err);
+/* COM1 and its host side, on the devices' loop if there is a virtio console. */
+int board_add_console(struct machine *m, struct err *err);
+/* Behind board_remove_devices(). */
+void board_remove_console(struct machine *m);
+/* Standard input and output are the guest's console. */
+bool board_console_is_stdio(const struct machine *m);
+/* Rows of board_device.c. */
+unsigned board_hvc_wanted(const struct machine *m);
+int board_hvc_make(struct machine *m, unsigned index, void **dev, struct err *err);
+unsigned board_ports_wanted(const struct vm_config *config);
+int board_ports_make(struct machine *m, unsigned index, void **dev, struct err *err);
+unsigned board_console_counters(const void *dev, struct device_counter out[BOARD_COUNTERS_MAX]);
+void board_console_drain(void *dev);
+
 /* --- machine_boot.c --- */
+
+/* Is there to be a virtio console? By --console, the kernel, and its command line. */
+bool machine_wants_hvc(const struct machine *m, const struct boot_result *kernel);
 
 /* The files that are loaded, open or read. */
 struct machine_images {

@@ -22,7 +22,7 @@
 #include "minivm/snapshot.h"
 
 #define MACHINE_STATE	STATE_ID('M', 'A', 'C', 'H')
-#define MACHINE_VERSION 1
+#define MACHINE_VERSION 2
 #define DISK_STATE	STATE_ID('D', 'I', 'S', 'K')
 #define DISK_VERSION	1
 #define BUS_STATE	STATE_ID('B', 'U', 'S', ' ')
@@ -36,6 +36,7 @@ static void save_machine(const struct machine *m, struct state_writer *w)
 	state_put_u32(w, m->vcpu_count);
 	state_put_u64(w, guest_mem_bytes(&m->mem));
 	state_put_u32(w, m->describe);
+	state_put_bool(w, m->hvc);
 	state_put_u32(w, (uint32_t)m->cmdline.len);
 	state_put_bytes(w, m->cmdline.text, m->cmdline.len);
 	state_end(w);
@@ -151,6 +152,8 @@ int machine_restore_setup(struct machine *m, struct err *err)
 	cpus = state_get_u32(&section);
 	memory = state_get_u64(&section);
 	describe = state_get_u32(&section);
+	/* Version 1 had no virtio console. */
+	m->hvc = section.version >= 2 && state_get_bool(&section);
 	len = state_get_u32(&section);
 	text = state_get_slice(&section, len);
 	ret = state_leave(&section, err);

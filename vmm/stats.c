@@ -75,6 +75,7 @@ static json_t *console_of(struct builder *b, const struct machine *m)
 	put_count(b, object, "tx_dropped", count.tx_dropped);
 	put_count(b, object, "rx_bytes", count.rx_bytes);
 	put_count(b, object, "interrupts", count.interrupts);
+	put_count(b, object, "dropped", console_dropped(m->console));
 	return object;
 }
 
@@ -138,6 +139,21 @@ static json_t *devices_of(struct builder *b, const struct machine *m)
 
 	for (i = 0; i < m->device_count; i++) {
 		if (json_array_append_new(list, device_of(b, &m->device[i])))
+			b->failed = true;
+	}
+	return list;
+}
+
+static json_t *ports_of(struct builder *b, const struct machine *m)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < m->config->port_count; i++) {
+		json_t *object = json_object();
+
+		put(b, object, "name", json_string(m->config->port[i].name));
+		put_count(b, object, "dropped", port_dropped(m->port[i]));
+		if (json_array_append_new(list, object))
 			b->failed = true;
 	}
 	return list;
@@ -231,6 +247,7 @@ json_t *machine_stats(const struct machine *m)
 		put(&b, root, "kernel", kernel_of(&b, m));
 	put(&b, root, "vcpus", vcpus_of(&b, m));
 	put(&b, root, "console", console_of(&b, m));
+	put(&b, root, "ports", ports_of(&b, m));
 	put(&b, root, "disks", disks_of(&b, m));
 	put(&b, root, "devices", devices_of(&b, m));
 	put(&b, root, "nets", nets_of(&b, m));

@@ -10,6 +10,11 @@
  * Input: the host side asks whether there is a buffer before it reads anything, and is called when
  * there is one again.
  *
+ * The console's driver has no use for interrupts of its transmit queue: Linux spins until each
+ * buffer is back, and acknowledges the interrupt later all the same, which costs it two exits. So a
+ * vCPU that kicks it waits for us (kick_waits), and the interrupt waits until the host side comes
+ * back: one for all that was taken meanwhile.
+ *
  * Framing. Nothing is assumed about how bytes are cut into chains or chains into descriptors
  * (§2.7.4.2); the wrong half of a chain (writable in a transmit queue, readable in a receive queue,
  * §5.3.6.1) is ignored. Every chain is completed.
@@ -57,7 +62,7 @@ static struct console_port *usable(struct virtio_console *vc, unsigned port)
 {
 	bool multiport = (vc->features & 1ull << VIRTIO_CONSOLE_F_MULTIPORT) != 0;
 
-	if (!vc->virtio || port >= vc->ports || !vc->port[port].opt.host)
+	if (!vc->virtio || vc->paused || port >= vc->ports || !vc->port[port].opt.host)
 		return NULL;
 	return port == 0 || multiport ? &vc->port[port] : NULL;
 }
@@ -125,7 +130,8 @@ static enum tx tx_chain(struct virtio_console *vc, struct console_port *p, struc
 	return state;
 }
 
-static void tx_run(struct virtio_console *vc, unsigned port)
+/* `resumed`: by the host side. Else the console's interrupt waits until it is. */
+static void tx_run(struct virtio_console *vc, unsigned port, bool resumed)
 {
 	struct console_port *p = usable(vc, port);
 	unsigned queue = tx_queue(port);
@@ -143,7 +149,8 @@ static void tx_run(struct virtio_console *vc, unsigned port)
 		if (state == TX_DONE && ++spent >= CONSOLE_TURN)
 			state = TX_OVER;
 	} while (state == TX_DONE);
-	virtio_signal_queue(vc->virtio, queue);
+	if (resumed || vc->multiport)
+		virtio_signal_queue(vc->virtio, queue);
 	if (state == TX_BROKEN)
 		virtio_needs_reset(vc->virtio);
 	if (state == TX_OVER)
@@ -153,7 +160,16 @@ static void tx_run(struct virtio_console *vc, unsigned port)
 void virtio_console_tx_resume(struct virtio_console *vc, unsigned port)
 {
 	if (usable(vc, port))
-		tx_run(vc, port);
+		tx_run(vc, port, true);
+}
+
+void virtio_console_drain(struct virtio_console *vc)
+{
+	for (unsigned i = 0; vc->virtio && i < vc->ports; i++) {
+		/* A turn takes at least one chain. */
+		for (unsigned turn = 0; turn < CONSOLE_QUEUE_SIZE && usable(vc, i); turn++)
+			tx_run(vc, i, true);
+	}
 }
 
 /* --- input --- */
@@ -222,13 +238,19 @@ void virtio_console_set_open(struct virtio_console *vc, unsigned port, bool open
 	console_control_tell(vc);
 }
 
+static void tell_size(struct virtio_console *vc)
+{
+	if (vc->virtio && atomic_load(&vc->size) != 0 &&
+	    (vc->features & 1ull << VIRTIO_CONSOLE_F_SIZE) != 0)
+		virtio_signal_config(vc->virtio);
+}
+
 void virtio_console_resize(struct virtio_console *vc, uint16_t cols, uint16_t rows)
 {
-	if (atomic_load(&vc->size) == 0 || cols == 0 || rows == 0)
+	if (cols == 0 || rows == 0)
 		return;
 	atomic_store(&vc->size, cols | (uint32_t)rows << 16);
-	if (vc->virtio && (vc->features & 1ull << VIRTIO_CONSOLE_F_SIZE) != 0)
-		virtio_signal_config(vc->virtio);
+	tell_size(vc);
 }
 
 /* --- the device --- */
@@ -246,7 +268,7 @@ static void console_notify(void *dev, unsigned queue)
 	else if (queue % 2 == 0)
 		rx_room(vc, port_of_queue(queue));
 	else
-		tx_run(vc, port_of_queue(queue));
+		tx_run(vc, port_of_queue(queue), false);
 }
 
 static unsigned console_queue_count(void *dev)
@@ -256,16 +278,20 @@ static unsigned console_queue_count(void *dev)
 	return vc->multiport ? 2 + 2 * vc->ports : 2;
 }
 
+/* Linux's put_chars. */
+static bool console_kick_waits(void *dev, unsigned queue)
+{
+	const struct virtio_console *vc = dev;
+
+	return !vc->multiport && queue == tx_queue(0);
+}
+
 static uint64_t console_features(void *dev)
 {
 	const struct virtio_console *vc = dev;
-	uint64_t features = 0;
 
-	if (atomic_load(&vc->size) != 0)
-		features |= 1ull << VIRTIO_CONSOLE_F_SIZE;
-	if (vc->multiport)
-		features |= 1ull << VIRTIO_CONSOLE_F_MULTIPORT;
-	return features;
+	/* The size, even if there is none yet: a restored machine may have another terminal. */
+	return 1ull << (vc->multiport ? VIRTIO_CONSOLE_F_MULTIPORT : VIRTIO_CONSOLE_F_SIZE);
 }
 
 static void console_config_read(void *dev, uint32_t off, unsigned len, void *out)
@@ -293,8 +319,7 @@ static void console_activate(void *dev, struct virtio *virtio, uint64_t features
 	vc->features = features;
 	if (vc->port[0].opt.host)
 		console_port_opened(&vc->port[0], true);
-	if ((features & 1ull << VIRTIO_CONSOLE_F_SIZE) != 0)
-		virtio_signal_config(virtio);
+	tell_size(vc);
 }
 
 static void console_reset(void *dev)
@@ -311,6 +336,87 @@ static void console_reset(void *dev)
 	}
 }
 
+/* --- saving --- */
+
+static void console_pause(void *dev)
+{
+	struct virtio_console *vc = dev;
+
+	vc->paused = true;
+	if (!vc->multiport)
+		virtio_signal_queue(vc->virtio, tx_queue(0));
+}
+
+/* What the host sides wanted meanwhile. */
+static void console_resume(void *dev)
+{
+	struct virtio_console *vc = dev;
+
+	vc->paused = false;
+	for (unsigned i = 0; i < vc->ports; i++) {
+		virtio_console_tx_resume(vc, i);
+		rx_room(vc, i);
+	}
+	console_control_tell(vc);
+}
+
+static int console_save(void *dev, struct state_writer *w, struct err *err)
+{
+	const struct virtio_console *vc = dev;
+
+	(void)err;
+	state_put_u32(w, vc->ports);
+	state_put_bool(w, vc->device_ready);
+	for (unsigned i = 0; i < vc->ports; i++) {
+		const struct console_port *p = &vc->port[i];
+
+		state_put_string(w, p->name);
+		state_put_bool(w, p->added);
+		state_put_bool(w, p->ready);
+		state_put_bool(w, p->named);
+		state_put_bool(w, p->told_open);
+		state_put_bool(w, p->guest_open);
+		state_put_u32(w, p->skip);
+	}
+	return 0;
+}
+
+static int restore_port(struct console_port *p, struct state_reader *r, struct err *err)
+{
+	char *name = state_get_string(r);
+	bool same = name && strcmp(name, p->name) == 0;
+	bool open;
+
+	free(name);
+	if (r->short_read)
+		return 0; /* the caller's to say */
+	if (!same)
+		return state_bad(err, "another port where %s is", p->name);
+	p->added = state_get_bool(r);
+	p->ready = state_get_bool(r);
+	p->named = state_get_bool(r);
+	p->told_open = state_get_bool(r);
+	open = state_get_bool(r);
+	p->skip = state_get_u32(r);
+	if (p->opt.host)
+		console_port_opened(p, open);
+	return 0;
+}
+
+static int console_restore(void *dev, struct state_reader *r, struct err *err)
+{
+	struct virtio_console *vc = dev;
+	uint32_t ports = state_get_u32(r);
+	int ret = 0;
+
+	vc->device_ready = state_get_bool(r);
+	if (!r->short_read && ports != vc->ports)
+		return state_bad(err, "%u ports, but the machine has %u", ports, vc->ports);
+	for (unsigned i = 0; !ret && !r->short_read && i < vc->ports; i++)
+		ret = restore_port(&vc->port[i], r, err);
+	return ret;
+}
+
 static void console_destroy(void *dev)
 {
 	free(dev);
@@ -324,11 +430,17 @@ const struct virtio_ops virtio_console_ops = {
     .config_len = sizeof(struct virtio_console_config),
     .queue_count = console_queue_count,
     .features = console_features,
+    .kick_waits = console_kick_waits,
     .config_read = console_config_read,
     .activate = console_activate,
     .notify = console_notify,
     .reset = console_reset,
     .destroy = console_destroy,
+    .pause = console_pause,
+    .resume = console_resume,
+    .state_version = 1,
+    .save = console_save,
+    .restore = console_restore,
 };
 
 static int set_port(struct console_port *p, const struct virtio_console_port_options *opt,

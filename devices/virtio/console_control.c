@@ -102,7 +102,7 @@ static void put_message(struct virtio_console *vc, struct virtqueue *vq, const s
 
 static bool may_tell(const struct virtio_console *vc)
 {
-	return vc->virtio && vc->device_ready &&
+	return vc->virtio && !vc->paused && vc->device_ready &&
 	       (vc->features & 1ull << VIRTIO_CONSOLE_F_MULTIPORT) != 0;
 }
 

@@ -41,6 +41,7 @@ struct virtio_console {
 	struct virtio *virtio; /* NULL: not active */
 	uint64_t features;     /* negotiated */
 	bool device_ready;     /* the driver has asked for the ports */
+	bool paused;	       /* queues are left alone, whatever the host sides want */
 
 	_Atomic uint64_t tx_bytes;
 	_Atomic uint64_t rx_bytes;

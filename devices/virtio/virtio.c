@@ -423,9 +423,19 @@ void virtio_queue_kick(const struct virtio_queue *q)
 	(void)!write(q->kick_fd, &one, sizeof(one));
 }
 
+static void kick_on_loop(void *opaque)
+{
+	const struct virtio_queue *q = opaque;
+
+	if (q->virtio->active)
+		kicked(opaque, EPOLLIN);
+}
+
 void virtio_kick(struct virtio *virtio, uint32_t queue)
 {
-	if (queue < virtio->queues)
+	if (queue < virtio->queues && virtio->queue[queue].waits)
+		loop_call(virtio->env.loop, kick_on_loop, &virtio->queue[queue]);
+	else if (queue < virtio->queues)
 		virtio_queue_kick(&virtio->queue[queue]);
 	else
 		virtio_refuse(virtio);
@@ -438,7 +448,9 @@ void virtio_notify_again(struct virtio *virtio, unsigned queue)
 
 int virtio_kick_fd(const struct virtio *virtio, unsigned queue)
 {
-	return queue < virtio->queues ? virtio->queue[queue].kick_fd : -1;
+	if (queue >= virtio->queues || virtio->queue[queue].waits)
+		return -1;
+	return virtio->queue[queue].kick_fd;
 }
 
 /* --- configuration space --- */
@@ -525,6 +537,7 @@ int virtio_new(const struct virtio_ops *ops, void *dev, const struct virtio_env 
 
 		q->virtio = virtio;
 		q->index = i;
+		q->waits = ops->kick_waits && ops->kick_waits(dev, i);
 		q->kick_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 		if (q->kick_fd < 0) {
 			ret = err_sys(err, errno, "%s: eventfd", ops->name);

@@ -22,6 +22,7 @@ struct virtio_queue {
 	struct virtio *virtio;
 	unsigned index;
 	int kick_fd;
+	bool waits; /* virtio_ops.kick_waits */
 	/* under lock */
 	struct vq_layout layout;
 	bool ready;

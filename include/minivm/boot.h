@@ -76,6 +76,7 @@ struct boot_result {
 	uint64_t entry;		 /* 64-bit entry point, physical; 0: none */
 	uint64_t pvh_entry;	 /* 32-bit PVH entry point; 0: none. Never both 0. */
 	uint64_t kernel_end;	 /* first byte behind the kernel (bss included) */
+	bool virtio_console;	 /* Linux, with its driver for virtio consoles built in */
 	bool pvh;		 /* by boot_linux(): enter at pvh_entry, with boot_regs_pvh() */
 };
 

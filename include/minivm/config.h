@@ -24,6 +24,8 @@
 #define CONFIG_NETS_MAX	      4
 #define CONFIG_FORWARDS_MAX   16
 #define NET_ADDRESS_MAX	      46 /* INET6_ADDRSTRLEN */
+#define CONFIG_PORTS_MAX      8
+#define CONFIG_PORT_NAME_MAX  32
 #define CONFIG_MEMORY_MIN     (16ull << 20)
 #define CONFIG_MEMORY_MAX     (1ull << 40)
 #define CONFIG_MEMORY_DEFAULT (256ull << 20)
@@ -36,9 +38,11 @@
 #define CONFIG_NAME_ALPHABET  "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 
 enum console_kind {
+	CONSOLE_AUTO,	/* VIRTIO where the kernel has the driver, else SERIAL */
 	CONSOLE_SERIAL, /* COM1 on stdin and stdout */
+	CONSOLE_VIRTIO, /* a virtio console beside it, for all but early messages */
 	CONSOLE_NONE,	/* COM1 is there, its output goes nowhere */
-	CONSOLE_FILE,	/* COM1's output goes to a file; no input */
+	CONSOLE_FILE,	/* as AUTO, but output goes to a file, and there is no input */
 };
 
 enum assist_mode {
@@ -100,6 +104,19 @@ struct net_config {
 	struct net_forward forward[CONFIG_FORWARDS_MAX];
 };
 
+enum port_kind {
+	PORT_FILE, /* what the guest writes goes there */
+	PORT_UNIX, /* a listening socket; one client at a time */
+	PORT_PIPE, /* FIFOs PATH.in and PATH.out */
+};
+
+/* A named port of a virtio console device. */
+struct port_config {
+	char *name;
+	enum port_kind kind;
+	char *path;
+};
+
 struct vm_config {
 	char *kernel;	    /* never NULL after config_finish() */
 	char *initrd;	    /* or NULL */
@@ -122,6 +139,8 @@ struct vm_config {
 	uint64_t balloon_size; /* bytes that the guest is to give up from the start */
 	uint32_t vsock_cid;    /* the guest's; 0: no vsock device */
 	char *vsock_path;      /* of the host's socket; NULL without */
+	unsigned port_count;
+	struct port_config port[CONFIG_PORTS_MAX];
 	enum assist_mode assist;
 	enum describe_mode describe;
 	enum entry_mode entry;
@@ -183,6 +202,7 @@ config_set_fn config_set_console;
 config_set_fn config_set_rng;
 config_set_fn config_set_balloon;
 config_set_fn config_set_vsock; /* cid=N,uds=PATH: vmm/config_vsock.c */
+config_set_fn config_set_port;	/* NAME=KIND:PATH; adds one */
 config_set_fn config_set_assist;
 config_set_fn config_set_describe;
 config_set_fn config_set_entry;
@@ -198,6 +218,7 @@ config_set_fn config_replace_disk; /* ID=PATH[,word]..., of a disk that is there
 void config_clear_cmdline(struct vm_config *config);
 void config_clear_disks(struct vm_config *config);
 void config_clear_nets(struct vm_config *config);
+void config_clear_ports(struct vm_config *config);
 /* What is this process's affair and not the machine's: reports, log level, control socket. */
 void config_clear_process(struct vm_config *config);
 
@@ -263,6 +284,9 @@ int config_set_device_id(char **id, const char *what, const char *text, struct e
 
 /* Gives names ("disk0") to those that have none, and refuses equal ones. */
 int config_name_devices(struct vm_config *config, const struct config_kind *kind, struct err *err);
+
+/* No two have the same name. */
+int config_check_ports(const struct vm_config *config, struct err *err);
 
 /* --- for messages: vmm/config_words.c --- */
 

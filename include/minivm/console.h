@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * vmm/console.c joins the UART to the process's stdin/stdout, a file or nothing; vmm/term.c puts a
- * terminal into raw mode and back.
+ * vmm/console.c joins the UART, and a virtio console beside it, to the process's stdin/stdout, a
+ * file or nothing; vmm/term.c puts a terminal into raw mode and back.
  */
 #ifndef MINIVM_CONSOLE_H
 #define MINIVM_CONSOLE_H
@@ -13,6 +13,7 @@
 #include "minivm/loop.h"
 #include "minivm/serial.h"
 #include "minivm/timeline.h"
+#include "minivm/virtio_console.h"
 
 struct console;
 
@@ -44,6 +45,22 @@ struct console_options {
 int console_new(struct loop *loop, const struct irq_line *irq, const struct console_options *opt,
 		struct console **out, struct err *err);
 struct serial *console_serial(struct console *c); /* owned by the console */
+
+/*
+ * A virtio console on the same loop: made with console_virtio_host and the console as its opaque
+ * pointer, attached before the machine runs, ended before the console. It is the host side of port
+ * 0; with it, output of up to 256 KiB waits for a slow reader, and a stalled one costs the guest's
+ * driver 250 ms of waiting before what it prints is dropped.
+ */
+extern const struct virtio_console_host console_virtio_host;
+void console_attach(struct console *c, struct virtio_console *virtio);
+/* The size of the terminal that output or input is; false: none is known. */
+bool console_size(const struct console *c, uint16_t *cols, uint16_t *rows);
+/* The terminal may have another size now. From any thread. */
+void console_resized(struct console *c);
+/* Bytes of the virtio console that were dropped. Any thread. */
+uint64_t console_dropped(const struct console *c);
+
 /* At the end, no thread runs the loop any more: writes what is buffered, for `timeout_ms` at most
  */
 void console_drain(struct console *c, int timeout_ms);

@@ -61,6 +61,12 @@ struct virtio_ops {
 	void (*activate)(void *dev, struct virtio *virtio, uint64_t features);
 	/* The driver kicked `queue`; spurious calls happen. Bounded work, then return. */
 	void (*notify)(void *dev, unsigned queue);
+	/*
+	 * Of queues whose driver spins until its buffers are back: the vCPU that kicks waits until
+	 * notify has returned, so that it does not spin against the loop's thread for a processor.
+	 * NULL: no queue is such.
+	 */
+	bool (*kick_waits)(void *dev, unsigned queue);
 	/* Stop: nothing of this device touches guest memory after it returned. */
 	void (*reset)(void *dev);
 	void (*destroy)(void *dev);
@@ -184,9 +190,12 @@ void virtio_set_queue_addr(struct virtio *virtio, uint32_t queue, enum virtio_qu
 bool virtio_queue_ready(struct virtio *virtio, uint32_t queue);
 void virtio_set_queue_ready(struct virtio *virtio, uint32_t queue, bool ready);
 
-/* The driver kicked. No lock, no waiting. */
+/* The driver kicked. No lock; no waiting but for notify, where the device wants that. */
 void virtio_kick(struct virtio *virtio, uint32_t queue);
-/* The eventfd behind virtio_kick(), for KVM_IOEVENTFD; -1 for a queue that is not there. */
+/*
+ * The eventfd behind virtio_kick(), for KVM_IOEVENTFD; -1 for a queue that is not there, or whose
+ * kicks have to go through virtio_kick().
+ */
 int virtio_kick_fd(const struct virtio *virtio, unsigned queue);
 
 /* Interrupt status; no lock. */

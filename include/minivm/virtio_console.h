@@ -55,7 +55,7 @@ struct virtio_console_options {
 	/* 0: port[0] is the console. Else port[0 .. named - 1] are ports 1 to `named`. */
 	unsigned named;
 	const struct virtio_console_port_options *port;
-	uint16_t cols; /* of the console; 0: not known, and the guest is told none */
+	uint16_t cols; /* of the console; 0: not known yet */
 	uint16_t rows;
 	const struct log *log;
 };
@@ -68,8 +68,18 @@ int virtio_console_new(const struct virtio_console_options *opt, struct virtio_c
 
 /* --- for host sides; `port` as the guest counts them: 0 is the console, named ones from 1 --- */
 
-/* Output is taken again: what waits in the ring is handed over now. */
+/*
+ * Output is taken again: what waits in the ring is handed over now. The console's host side calls
+ * it within a few milliseconds of each output that it took, too: that is when the driver is told
+ * that it has its buffers back.
+ */
 void virtio_console_tx_resume(struct virtio_console *vc, unsigned port);
+
+/*
+ * At the end, no vCPU runs any more: hands over what waits in all rings, as far as it is taken. A
+ * guest does not wait for a named port to have taken its bytes before it powers off.
+ */
+void virtio_console_drain(struct virtio_console *vc);
 
 /* Is there a buffer for input? If not, input_room will be called. */
 bool virtio_console_rx_ready(struct virtio_console *vc, unsigned port);
@@ -81,7 +91,7 @@ size_t virtio_console_rx_push(struct virtio_console *vc, unsigned port, const vo
 /* The host side of a named port came or went (§5.3.6.2: VIRTIO_CONSOLE_PORT_OPEN). */
 void virtio_console_set_open(struct virtio_console *vc, unsigned port, bool open);
 
-/* The terminal has a new size. Nothing happens if none was known at the start. */
+/* The terminal has a new size. */
 void virtio_console_resize(struct virtio_console *vc, uint16_t cols, uint16_t rows);
 
 struct virtio_console_counters {

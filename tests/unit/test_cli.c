@@ -52,11 +52,18 @@ static void dump_net(FILE *out, unsigned i, const struct net_config *net)
 			net->forward[k].host_port, net->forward[k].guest_port);
 }
 
+static void dump_port(FILE *out, unsigned i, const struct port_config *p)
+{
+	static const char *const kinds[] = {"file", "unix", "pipe"};
+
+	fprintf(out, "port%u=%s %s %s\n", i, p->name, kinds[p->kind], p->path);
+}
+
 static char *dump(const struct cli_result *r)
 {
 	static const char *const actions[] = {"run", "help",  "version", "doctor", "restore",
 					      "ps",  "pause", "resume",	 "stop",   "snapshot"};
-	static const char *const consoles[] = {"serial", "none", "file"};
+	static const char *const consoles[] = {"auto", "serial", "virtio", "none", "file"};
 	static const char *const assists[] = {"auto", "on", "off"};
 	static const char *const describes[] = {"auto", "acpi", "mptable", "fdt"};
 	static const char *const entries[] = {"auto", "linux", "pvh"};
@@ -96,6 +103,9 @@ static char *dump(const struct cli_result *r)
 	fprintf(out, "nets=%u\n", c->net_count);
 	for (unsigned i = 0; i < c->net_count; i++)
 		dump_net(out, i, &c->net[i]);
+	fprintf(out, "ports=%u\n", c->port_count);
+	for (unsigned i = 0; i < c->port_count; i++)
+		dump_port(out, i, &c->port[i]);
 	fclose(out);
 	return text;
 }

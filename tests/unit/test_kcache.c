@@ -232,6 +232,37 @@ CacheTest(both_entry_points_are_kept)
 	want_entries(0, FAKE_PVH_LOAD + 0x100);
 }
 
+/* A kernel with the names of both drivers in it, or of one. */
+static bool has_virtio_console(const char *one, size_t one_len, const char *two, size_t two_len)
+{
+	static uint64_t inode = 1000;
+	struct blob file = fake_kernel(2 * MIB);
+	struct stat st = identity(inode++);
+	struct kcache_entry e;
+	bool has;
+
+	/* The segment is the file's end. */
+	memcpy(file.data + file.len - 4000, one, one_len);
+	memcpy(file.data + file.len - 100, two, two_len);
+	cr_assert(add(&file, &st, &e));
+	has = e.image.info.virtio_console;
+	kcache_entry_close(&e);
+	cr_assert(kcache_find_file(&cache, &st, &e));
+	cr_assert_eq(e.image.info.virtio_console, has);
+	kcache_entry_close(&e);
+	blob_free(&file);
+	return has;
+}
+
+CacheTest(drivers_are_kept)
+{
+	cr_assert(has_virtio_console("virtio-portsdev", 16, "virtio-mmio", 12));
+	cr_assert(!has_virtio_console("virtio-portsdev", 16, "virtio-pci", 11));
+	cr_assert(!has_virtio_console("virtio-ports", 13, "virtio-mmio", 12));
+	/* A part of a longer word is not it. */
+	cr_assert(!has_virtio_console("virtio-portsdev", 16, "virtio-mmio-cmdline", 20));
+}
+
 /* Breaks the one entry, at every length and in every field that matters: it is never taken. */
 static void damage(void (*how)(int fd))
 {

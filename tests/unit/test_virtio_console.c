@@ -8,7 +8,8 @@
 #include <stdlib.h>
 
 #include "minivm/virtio_console.h"
-#include "vdriver.h"
+#include "state_rig.h"
+#include "vqueues.h"
 
 #define F_SIZE	    (1ull << 0)
 #define F_MULTIPORT (1ull << 1)
@@ -16,9 +17,6 @@
 
 #define QUEUES	   8u
 #define QUEUE_SIZE 32u
-#define AREA	   0x40000u /* of guest memory, for each queue: ring and buffers */
-#define BUFFER	   0x20000u /* in it */
-#define BUFFER_LEN 0x800u
 
 /* PORT_* are guest's and host's, DEVICE_READY the guest's, DEVICE_ADD the host's. */
 enum { DEVICE_READY, DEVICE_ADD, DEVICE_REMOVE, PORT_READY, CONSOLE_PORT, RESIZE, PORT_OPEN, NAME };
@@ -43,7 +41,7 @@ struct host {
 static struct host hosts[3];
 static struct vdriver drv;
 static struct virtio_console *vc;
-static struct ring queue[QUEUES];
+static struct vqueues queues;
 
 static size_t host_output(void *opaque, const struct iovec *iov, unsigned n, size_t len)
 {
@@ -164,60 +162,19 @@ static void resize(unsigned cols, unsigned rows)
 
 /* --- the driver --- */
 
-static uint64_t area(unsigned q)
-{
-	return (uint64_t)q * AREA;
-}
-
-static uint64_t buffer(unsigned q, unsigned i)
-{
-	return area(q) + BUFFER + i * BUFFER_LEN;
-}
-
 static void *buffer_at(unsigned q, unsigned i)
 {
-	return ring_at(&drv.ring, buffer(q, i));
+	return vqueue_buffer_at(&queues, q, i);
 }
 
-static uint64_t kicks(void)
-{
-	struct virtio_counters count;
-
-	virtio_counters(drv.virtio, &count);
-	return count.kicks;
-}
-
-/* A kick, served when this returns. */
 static void kick(unsigned q)
 {
-	uint64_t before = kicks();
-
-	wr(&drv, R_QUEUE_NOTIFY, q);
-	for (unsigned i = 0; kicks() == before && i < 5000; i++)
-		usleep(1000);
-	cr_assert_neq(kicks(), before, "queue %u: the kick was not noticed", q);
-	loop_call(drv.loop, vdriver_nothing, NULL);
+	vqueue_kick(&queues, q);
 }
 
-/* The queues are rings like vdriver's own, each in its own area of memory. */
-static void start(uint64_t features, unsigned queues)
+static void start(uint64_t features, unsigned count)
 {
-	cr_assert(vdriver_negotiate(&drv, features));
-	for (unsigned q = 0; q < queues; q++) {
-		struct vq_layout l;
-
-		queue[q] = drv.ring;
-		queue[q].mem.region[0].host += area(q);
-		queue[q].avail_idx = queue[q].used_seen = 0;
-		memset(ring_at(&queue[q], 0), 0, BUFFER);
-		l = ring_layout(&queue[q]);
-		l.desc.v += area(q);
-		l.avail.v += area(q);
-		l.used.v += area(q);
-		vdriver_layout(&drv, q, &l);
-		wr(&drv, R_QUEUE_READY, 1);
-	}
-	vdriver_go(&drv);
+	vqueues_start(&queues, &drv, features, count);
 }
 
 static void make(unsigned named, unsigned cols, unsigned rows)
@@ -260,11 +217,9 @@ static void teardown(void)
 #define PortsTest(name, ...)                                                                       \
 	Test(virtio_console, name, .init = make_ports, .fini = teardown, ##__VA_ARGS__)
 
-/* One descriptor, one chain; no kick. */
 static void offer(unsigned q, unsigned i, uint32_t len, bool writable)
 {
-	ring_set(&queue[q], i, buffer(q, i), len, writable ? D_WRITE : 0, 0);
-	ring_offer(&queue[q], (uint16_t)i);
+	vqueue_offer(&queues, q, i, len, writable);
 }
 
 static void print(unsigned q, unsigned i, const char *text)
@@ -276,12 +231,7 @@ static void print(unsigned q, unsigned i, const char *text)
 
 static unsigned used(unsigned q)
 {
-	uint32_t id, len;
-	unsigned n = 0;
-
-	while (ring_take(&queue[q], &id, &len))
-		n++;
-	return n;
+	return vqueue_used(&queues, q);
 }
 
 static void want_got(const struct host *h, const char *text)
@@ -312,14 +262,17 @@ ConsoleTest(shape)
 	cr_assert_eq(virtio_mmio_io_ops.read(drv.mmio, R_CONFIG + 2, 2), 25);
 }
 
-Test(virtio_console, no_size_no_feature, .fini = teardown)
+/* A size that is not known is not told, until it is. */
+Test(virtio_console, no_size_yet, .fini = teardown)
 {
 	make(0, 0, 0);
-	cr_assert_eq(vdriver_offered(&drv), ALL);
-	start(ALL, 2);
-	resize(80, 25);
+	start(ALL | F_SIZE, 2);
 	cr_assert_eq(rd(&drv, R_CONFIG), 0);
+	resize(0, 0);
 	cr_assert_eq(rd(&drv, R_ISR), 0);
+	resize(80, 25);
+	cr_assert_eq(rd(&drv, R_CONFIG), 80 | 25 << 16);
+	cr_assert_eq(rd(&drv, R_ISR), 2);
 }
 
 ConsoleTest(output)
@@ -330,6 +283,9 @@ ConsoleTest(output)
 	print(1, 1, "world");
 	cr_assert_eq(used(1), 2);
 	want_got(&hosts[0], "hello, world");
+	/* The interrupt comes when the host side comes back, one for both. */
+	cr_assert_not(vdriver_interrupt(&drv, 20));
+	resume(0, 0);
 	cr_assert(vdriver_interrupt(&drv, 1000));
 	cr_assert_eq(counters().tx_bytes, 12);
 }
@@ -341,13 +297,13 @@ ConsoleTest(output_in_pieces)
 	start(ALL, 2);
 	memcpy(buffer_at(1, 0), "abc", 3);
 	memcpy(buffer_at(1, 1), "def", 3);
-	ring_set(&queue[1], 0, buffer(1, 0), 3, D_NEXT, 1);
-	ring_set(&queue[1], 1, buffer(1, 5), 0, D_NEXT, 2);
-	ring_set(&queue[1], 2, buffer(1, 1), 3, D_NEXT, 3);
-	ring_set(&queue[1], 3, buffer(1, 6), 9, D_WRITE, 0); /* has no business here */
-	ring_offer(&queue[1], 0);
+	ring_set(&queues.ring[1], 0, vqueue_buffer(1, 0), 3, D_NEXT, 1);
+	ring_set(&queues.ring[1], 1, vqueue_buffer(1, 5), 0, D_NEXT, 2);
+	ring_set(&queues.ring[1], 2, vqueue_buffer(1, 1), 3, D_NEXT, 3);
+	ring_set(&queues.ring[1], 3, vqueue_buffer(1, 6), 9, D_WRITE, 0); /* has no business here */
+	ring_offer(&queues.ring[1], 0);
 	kick(1);
-	cr_assert(ring_take(&queue[1], &id, &len));
+	cr_assert(ring_take(&queues.ring[1], &id, &len));
 	cr_assert_eq(len, 0);
 	want_got(&hosts[0], "abcdef");
 }
@@ -379,7 +335,7 @@ ConsoleTest(output_shrinks)
 	start(ALL, 2);
 	hosts[0].room = 8;
 	print(1, 0, "0123456789");
-	ring_set(&queue[1], 0, buffer(1, 0), 3, 0, 0);
+	ring_set(&queues.ring[1], 0, vqueue_buffer(1, 0), 3, 0, 0);
 	resume(0, 100);
 	cr_assert_eq(used(1), 1);
 	print(1, 1, "xyz");
@@ -417,9 +373,9 @@ ConsoleTest(input)
 	cr_assert_eq(hosts[0].rooms, 1);
 	cr_assert(ready(0));
 	cr_assert_eq(push(0, "012345"), 6);
-	cr_assert(ring_take(&queue[0], &id, &len));
+	cr_assert(ring_take(&queues.ring[0], &id, &len));
 	cr_assert_eq(len, 4);
-	cr_assert(ring_take(&queue[0], &id, &len));
+	cr_assert(ring_take(&queues.ring[0], &id, &len));
 	cr_assert_eq(len, 2);
 	cr_assert_eq(memcmp(buffer_at(0, 0), "0123", 4), 0);
 	cr_assert_eq(memcmp(buffer_at(0, 1), "45", 2), 0);
@@ -487,7 +443,7 @@ ConsoleTest(reset)
 ConsoleTest(broken_ring)
 {
 	start(ALL, 2);
-	ring_offer(&queue[1], QUEUE_SIZE + 3);
+	ring_offer(&queues.ring[1], QUEUE_SIZE + 3);
 	kick(1);
 	cr_assert(rd(&drv, R_STATUS) & S_NEEDS_RESET);
 	start(ALL, 2);
@@ -500,7 +456,7 @@ ConsoleTest(broken_ring)
 static void say(uint32_t id, unsigned event, unsigned value)
 {
 	struct control msg = {.id = id, .event = (uint16_t)event, .value = (uint16_t)value};
-	unsigned i = queue[3].avail_idx % QUEUE_SIZE;
+	unsigned i = queues.ring[3].avail_idx % QUEUE_SIZE;
 
 	memcpy(buffer_at(3, i), &msg, 8);
 	offer(3, i, 8, false);
@@ -511,7 +467,7 @@ static void say(uint32_t id, unsigned event, unsigned value)
 static void give_control_buffers(unsigned n, uint32_t len)
 {
 	while (n-- > 0)
-		offer(2, queue[2].avail_idx % QUEUE_SIZE, len, true);
+		offer(2, queues.ring[2].avail_idx % QUEUE_SIZE, len, true);
 	kick(2);
 }
 
@@ -520,7 +476,7 @@ static struct control hear(void)
 	struct control msg = {.id = UINT32_MAX};
 	uint32_t id, len;
 
-	if (!ring_take(&queue[2], &id, &len))
+	if (!ring_take(&queues.ring[2], &id, &len))
 		return msg;
 	cr_assert_leq(len, sizeof(msg) - 1);
 	memcpy(&msg, buffer_at(2, id), len);
@@ -717,6 +673,126 @@ PortsTest(driver_without_multiport)
 	want_silence();
 	print(5, 0, "x");
 	cr_assert_eq(hosts[1].got_len, 0);
+}
+
+/* --- saved and restored --- */
+
+static struct vdriver saved_drv;
+static struct state_writer saved;
+
+/* Saves the device; `drv` is another one then, just made, with the state in it. */
+static int save_and_restore(unsigned named, struct err *err)
+{
+	int ret;
+
+	vdriver_save(&drv, &saved);
+	saved_drv = drv;
+	queues.drv = &drv;
+	make(named, 100, 50);
+	ret = vdriver_restore(&saved_drv, &saved, &drv, err);
+	for (unsigned q = 0; q < QUEUES; q++)
+		queues.ring[q].mem.region[0].host = ring_at(&drv.ring, (uint64_t)q * VQUEUE_AREA);
+	return ret;
+}
+
+static void forget_saved(void)
+{
+	state_writer_free(&saved);
+	virtio_resume(saved_drv.virtio);
+	vdriver_fini(&saved_drv);
+}
+
+/* In the middle of a chain: the rest comes, once; and the terminal is another. */
+ConsoleTest(console_restored)
+{
+	struct err err = {0};
+
+	start(ALL | F_SIZE, 2);
+	wr(&drv, R_ISR_ACK, 3);
+	hosts[0].room = 4;
+	print(1, 0, "0123456789");
+	offer(0, 0, 100, true);
+	kick(0);
+	cr_assert_eq(save_and_restore(0, &err), 0, "%s", err.text);
+	cr_assert_eq(hosts[0].opens, 1);
+	resume(0, 100);
+	want_got(&hosts[0], "456789");
+	cr_assert_eq(used(1), 1);
+	cr_assert_eq(push(0, "input"), 5);
+	cr_assert_eq(memcmp(buffer_at(0, 0), "input", 5), 0);
+	cr_assert_eq(rd(&drv, R_ISR) & 2, 2);
+	cr_assert_eq(rd(&drv, R_CONFIG), 100 | 50 << 16);
+	forget_saved();
+}
+
+PortsTest(ports_restored)
+{
+	struct err err = {0};
+
+	set_open(1, true);
+	start_ports();
+	say(1, PORT_READY, 1);
+	want_control(1, NAME, 1);
+	want_control(1, PORT_OPEN, 1);
+	say(1, PORT_OPEN, 1);
+	say(2, PORT_READY, 1);
+	want_control(2, NAME, 1);
+	cr_assert_eq(save_and_restore(2, &err), 0, "%s", err.text);
+	cr_assert_eq(hosts[1].opens, 1);
+	cr_assert_eq(hosts[2].opens, 0);
+	/* Its host side is not there any more, and that of the other is. */
+	set_open(2, true);
+	for (unsigned ms = 0; queues.ring[2].used_seen == ring_used_idx(&queues.ring[2]); ms++) {
+		cr_assert_lt(ms, 5000);
+		usleep(1000);
+	}
+	want_control(1, PORT_OPEN, 0);
+	want_control(2, PORT_OPEN, 1);
+	want_silence();
+	print(5, 0, "to one");
+	want_got(&hosts[1], "to one");
+	forget_saved();
+}
+
+/* While it is paused, host sides reach nothing; what they wanted happens afterwards. */
+PortsTest(paused)
+{
+	start_port_1();
+	hosts[1].room = 0;
+	print(5, 0, "waits");
+	offer(4, 0, 100, true);
+	kick(4);
+	virtio_pause(drv.virtio);
+	resume(1, 100);
+	set_open(1, true);
+	cr_assert_eq(push(1, "x"), 0);
+	cr_assert_not(ready(1));
+	cr_assert_eq(hosts[1].got_len, 0);
+	want_silence();
+	virtio_resume(drv.virtio);
+	want_got(&hosts[1], "waits");
+	want_control(1, PORT_OPEN, 1);
+	cr_assert_eq(push(1, "x"), 1);
+}
+
+PortsTest(restored_into_other_ports)
+{
+	struct err err = {0};
+
+	start_ports();
+	cr_assert_lt(save_and_restore(1, &err), 0);
+	cr_assert_not_null(strstr(err.text, "queues"), "%s", err.text);
+	forget_saved();
+}
+
+PortsTest(restored_from_parts)
+{
+	start_port_1();
+	vdriver_save(&drv, &saved);
+	saved_drv = drv;
+	make(2, 0, 0);
+	expect_truncations_refused(&virtio_mmio_io_ops, drv.mmio, &saved);
+	forget_saved();
 }
 
 Test(virtio_console, names)
