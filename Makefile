@@ -47,9 +47,9 @@ $(B)/libminivm.a: $(LIB_OBJ)
 	$(Q)rm -f $@
 	$(Q)$(AR) rcs $@ $^
 
-$(B)/minivm: $(B)/obj/vmm/main.o $(B)/libminivm.a
+$(B)/minivm: $(B)/obj/vmm/main.o $(B)/libminivm.a vmm/running.ld
 	@echo "  LD      $@"
-	$(Q)$(CC) $(LINK_KIND) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+	$(Q)$(CC) $(LINK_KIND) $(LDFLAGS_ALL) -Wl,-T,vmm/running.ld -o $@ $(filter-out %.ld,$^) $(LIBS)
 
 # --- unit tests (criterion, no KVM) ---
 

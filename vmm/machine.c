@@ -14,6 +14,8 @@
 
 #include "machine_priv.h"
 
+#include "minivm/trim.h"
+
 /* The BIOS warm-boot word. Linux stores 0x1234 there before a reset in "warm" mode. */
 #define WARM_BOOT_WORD_GPA 0x472
 #define WARM_BOOT	   0x1234
@@ -233,6 +235,30 @@ static int start_assist_timer(struct machine *m, struct err *err)
 	return ret;
 }
 
+/* All threads have started by then, on the slowest host. */
+#define TRIM_AFTER_NS 200000000ull
+
+static void trim(void *opaque)
+{
+	struct machine *m = opaque;
+
+	loop_timer_destroy(&m->trim_timer);
+	trim_program();
+}
+
+/* Not where somebody may be debugging: breakpoints would go with the pages. */
+static int start_trim_timer(struct machine *m, struct err *err)
+{
+	int ret;
+
+	if (m->log->level >= LOG_LEVEL_DEBUG)
+		return 0;
+	ret = loop_timer_init(m->loop, &m->trim_timer, trim, m, err);
+	if (!ret)
+		loop_timer_arm(&m->trim_timer, TRIM_AFTER_NS);
+	return ret;
+}
+
 /* All threads of the guest are gone when this returns; the devices' memory is still there. */
 static void stop_threads(struct machine *m)
 {
@@ -259,6 +285,25 @@ static void warn_of_emulation(const struct machine *m)
 			    : "; words for it are added to the command line");
 }
 
+/*
+ * Threads of devices, timers: while the guest starts, which takes its time until it needs them;
+ * what it asks of a device that early stays pending.
+ */
+static int start_services(struct machine *m, struct err *err)
+{
+	int ret = start_assist_timer(m, err);
+
+	if (!ret)
+		ret = board_start_disks(m, err);
+	if (!ret)
+		ret = board_start_nets(m, err);
+	if (!ret)
+		ret = board_start_devices(m, err);
+	if (!ret)
+		ret = start_trim_timer(m, err);
+	return ret;
+}
+
 int machine_run(struct machine *m, struct err *err)
 {
 	unsigned i;
@@ -270,23 +315,16 @@ int machine_run(struct machine *m, struct err *err)
 		warn_of_emulation(m);
 	for (i = 0; !ret && i < m->vcpu_count; i++)
 		ret = vcpu_start(&m->vcpu[i], err);
-	/* The rest while the guest starts; what it asks of a device that early stays pending. */
 	if (!ret)
-		ret = start_assist_timer(m, err);
-	if (!ret)
-		ret = board_start_disks(m, err);
-	if (!ret)
-		ret = board_start_nets(m, err);
-	if (!ret)
-		ret = board_start_devices(m, err);
+		ret = start_services(m, err);
 	if (!ret) {
 		ret = loop_run(m->loop);
 		if (ret)
 			err_sys(err, -ret, "main event loop");
 	}
 	stop_threads(m);
-	if (m->assist_timer.loop)
-		loop_timer_destroy(&m->assist_timer);
+	loop_timer_destroy(&m->assist_timer);
+	loop_timer_destroy(&m->trim_timer);
 	console_drain(m->console, CONSOLE_DRAIN_MS);
 	return ret;
 }

@@ -145,6 +145,7 @@ struct machine {
 	struct machine_pause pause;
 	struct snapshot *restore; /* what the machine is made from, while it is made; or NULL */
 	struct lifeline lifeline;
+	struct loop_timer trim_timer;	/* one-shot, minivm/trim.h */
 	struct loop_timer assist_timer; /* kicks vCPUs until their assist is armed, assist.h */
 	struct vcpu_env env;
 	unsigned vcpu_count; /* created so far */

@@ -52,6 +52,7 @@ int vcpu_create(int vm_fd, unsigned index, size_t run_len, struct vcpu_env *env,
 		return ret;
 	}
 	v->index = index;
+	snprintf(v->name, sizeof(v->name), "vcpu%u", index);
 	v->run_len = run_len;
 	v->env = env;
 	return 0;
@@ -143,10 +144,8 @@ static void *vcpu_thread(void *opaque)
 {
 	struct vcpu *v = opaque;
 	bool go_on = true;
-	char name[16];
 
-	snprintf(name, sizeof(name), "vcpu%u", v->index);
-	pthread_setname_np(pthread_self(), name);
+	pthread_setname_np(pthread_self(), v->name);
 	timeline_mark(v->env->timeline, TIMELINE_FIRST_RUN);
 	while (go_on && !atomic_load_explicit(&v->env->stop, memory_order_acquire))
 		go_on = run_once(v);

@@ -69,6 +69,7 @@ struct vcpu_counters {
 
 struct vcpu {
 	unsigned index;
+	char name[16]; /* of its thread */
 	int fd;
 	struct kvm_run *run;
 	size_t run_len;

@@ -5,6 +5,7 @@
  *	bench --minivm PATH --floor PATH --first ELF --exits ELF --bzimage FILE --vmlinux FILE
  *	      --root IMAGE --work DIR [--qemu PATH] [--kvmtool PATH] [--firecracker PATH]
  *	      [--rounds N] [--json FILE] [--host TEXT] [--emulated] [--counts] [--verbose]
+ *	      [--only syscalls|start|memory|exits|round-trip]
  *
  * --counts: only what does not depend on time (system calls, memory, exits), once each, and the
  * result as test lines: a regression of these fails the tests. Exit status: 0 if everything could
@@ -28,6 +29,7 @@ struct options {
 	struct bench bench;
 	const char *json;
 	const char *host;
+	const char *only;
 };
 
 void bench_fail(struct bench *b, const char *fmt, ...)
@@ -57,6 +59,7 @@ enum {
 	OPT_EMULATED,
 	OPT_COUNTS,
 	OPT_VERBOSE,
+	OPT_ONLY,
 };
 
 /* Programs have their own number as value. */
@@ -78,6 +81,7 @@ static const struct option long_options[] = {
     {"emulated", no_argument, NULL, OPT_EMULATED},
     {"counts", no_argument, NULL, OPT_COUNTS},
     {"verbose", no_argument, NULL, OPT_VERBOSE},
+    {"only", required_argument, NULL, OPT_ONLY},
     {NULL, 0, NULL, 0},
 };
 
@@ -121,6 +125,9 @@ static bool take_option(struct options *o, int option)
 		break;
 	case OPT_VERBOSE:
 		b->verbose = true;
+		break;
+	case OPT_ONLY:
+		o->only = optarg;
 		break;
 	default:
 		if (option < 0 || option >= WHO_COUNT)
@@ -180,6 +187,26 @@ static int report_counts(const struct bench *b, const struct results *r)
 	return tap_done(&tap);
 }
 
+static const struct figure {
+	const char *name;
+	void (*measure)(struct bench *b, struct results *r);
+	bool timed; /* not with --counts */
+} figures[] = {
+    {"syscalls", figure_syscalls, false},    {"start", figure_start, true},
+    {"memory", figure_memory, false},	     {"exits", figure_exits, false},
+    {"round-trip", figure_round_trip, true},
+};
+
+static void measure(struct options *o, struct results *r)
+{
+	for (unsigned i = 0; i < sizeof(figures) / sizeof(figures[0]); i++) {
+		if ((o->only && strcmp(o->only, figures[i].name) != 0) ||
+		    (o->bench.counts && figures[i].timed))
+			continue;
+		figures[i].measure(&o->bench, r);
+	}
+}
+
 int main(int argc, char *argv[])
 {
 	struct options o = {.bench.rounds = 10};
@@ -197,15 +224,9 @@ int main(int argc, char *argv[])
 	setenv("XDG_CACHE_HOME", cache, 1);
 	describe(&o, head, sizeof(head));
 
-	figure_syscalls(b, &results);
-	if (!b->counts)
-		figure_start(b, &results);
-	figure_memory(b, &results);
-	figure_exits(b, &results);
+	measure(&o, &results);
 	if (b->counts)
 		return report_counts(b, &results);
-	figure_round_trip(b, &results);
-
 	results_print(&results, head, b->emulated);
 	if (o.json && results_json(&results, head, b->emulated, o.json))
 		bench_fail(b, "%s: cannot be written", o.json);

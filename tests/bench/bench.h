@@ -33,6 +33,7 @@ struct vm {
 	const char *disk;  /* raw image; NULL: none */
 	bool disk_ro;	   /* the guest may not write it */
 	const char *words; /* for the kernel's command line; NULL: none */
+	bool no_assist;	   /* minivm only: no help for emulating hosts, whose steps would count */
 	const char *stats; /* minivm only: file for its statistics; NULL: none */
 };
 

@@ -280,6 +280,7 @@ static void round_trip_once(struct bench *b, enum who who, struct row *pio, stru
 {
 	/* minivm's first virtio-mmio device is the payload's default; QEMU microvm's disk: */
 	const struct vm vm = {.kernel = b->exits,
+			      .no_assist = true,
 			      .mib = MIB_SMALL,
 			      .disk = b->root,
 			      .disk_ro = true,

@@ -1,8 +1,10 @@
 #!/bin/bash
 # Runs the benchmarks: on this machine's /dev/kvm where it can be used, else inside the outer Linux
 # (tests/outer), where KVM is emulated and only ratios and counts mean something.
-# Usage: run.sh [-w here|outer] [ROUNDS] (from the top folder, after `make bench-build rootfs`)
+# Usage: run.sh [-w here|outer] [ROUNDS [OPTION...]] (from the top folder, after
+# `make bench-build rootfs`)
 #	-w: on which of the two, whatever this machine has
+#	OPTION...: of build/bench, such as --only memory
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 where=
@@ -14,6 +16,7 @@ while getopts w: opt; do
 done
 shift $((OPTIND - 1))
 rounds=${1:-}
+[ $# = 0 ] || shift
 files="build/minivm build/bench build/floor build/bench-first.elf build/guest/round_trip.elf
 	guest-images/kernel/bzImage build/guest/vmlinux build/guest/root.img"
 
@@ -22,7 +25,7 @@ direct() {
 	work=$(mktemp -d "${TMPDIR:-/var/tmp}/minivm-bench.XXXXXX") || exit 1
 	# shellcheck disable=SC2064 # now
 	trap "rm -rf '$work'" EXIT
-	set -- --minivm build/minivm --floor build/floor --first build/bench-first.elf \
+	set -- "$@" --minivm build/minivm --floor build/floor --first build/bench-first.elf \
 		--exits build/guest/round_trip.elf --bzimage guest-images/kernel/bzImage \
 		--vmlinux build/guest/vmlinux --root build/guest/root.img --work "$work" \
 		--rounds "${rounds:-20}" --json build/bench.json
@@ -72,7 +75,7 @@ for d in usr lib lib64; do
 		ln -sf /disk/rivals/\$f /\$f
 	done
 done
-set -- --minivm ./minivm --floor ./floor --first bench-first.elf --exits round_trip.elf \\
+set -- $* --minivm ./minivm --floor ./floor --first bench-first.elf --exits round_trip.elf \\
 	--bzimage bzImage --vmlinux vmlinux --root root.img --work work --rounds ${rounds:-7}
 for r in qemu:qemu-system-x86_64 kvmtool:lkvm firecracker:firecracker; do
 	p=\$(command -v \${r#*:}) && set -- "\$@" --\${r%:*} \$p
@@ -97,10 +100,10 @@ if [ -z "$where" ]; then
 	build/minivm doctor >/dev/null 2>&1 && where=here
 fi
 if [ "$where" = here ]; then
-	direct
+	direct "$@"
 else
 	echo "measuring inside an outer Linux under QEMU's emulation"
-	outer
+	outer "$@"
 fi
 rc=$?
 [ $rc = 0 ] && echo "the same as JSON: build/bench.json"

@@ -48,6 +48,8 @@ static bool minivm_argv(const struct bench *b, const struct vm *vm, struct argv 
 		add2(a, "--disk", text(a, "%s%s", vm->disk, vm->disk_ro ? ",ro" : ""));
 	if (vm->words)
 		add2(a, "--cmdline", vm->words);
+	if (vm->no_assist)
+		add2(a, "--assist", "off");
 	if (vm->stats)
 		add2(a, "--stats", vm->stats);
 	return true;
