@@ -131,13 +131,13 @@ struct vm_config {
 	struct disk_config disk[CONFIG_DISKS_MAX];
 	unsigned net_count;
 	struct net_config net[CONFIG_NETS_MAX];
+	uint32_t vsock_cid; /* the guest's; 0: no vsock device */
 	enum console_kind console;
 	char *console_file; /* with CONSOLE_FILE */
 	bool rng;	    /* an entropy device */
-	uint64_t rng_rate;  /* bytes a second; 0: no limit */
 	bool balloon;
+	uint64_t rng_rate;     /* bytes a second; 0: no limit */
 	uint64_t balloon_size; /* bytes that the guest is to give up from the start */
-	uint32_t vsock_cid;    /* the guest's; 0: no vsock device */
 	char *vsock_path;      /* of the host's socket; NULL without */
 	unsigned port_count;
 	struct port_config port[CONFIG_PORTS_MAX];

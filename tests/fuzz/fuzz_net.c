@@ -16,9 +16,8 @@
 #include "minivm/virtio_net.h"
 #include "virtio_guest.h"
 
-#define QUEUES	     3u
-#define QUEUE_MEM(q) ((q)*0x1000u)
-#define HDR	     12u
+#define QUEUES 3u
+#define HDR    12u
 #define OFFLOADS                                                                                   \
 	(1u << VIRTIO_NET_F_CSUM | 1u << VIRTIO_NET_F_GUEST_CSUM | 1u << VIRTIO_NET_F_GUEST_TSO4 | \
 	 1u << VIRTIO_NET_F_HOST_TSO4 | 1u << VIRTIO_NET_F_HOST_TSO6 |                             \
@@ -172,38 +171,6 @@ static void machine_make(struct machine *m, struct input *in, bool vnet_hdr)
 	guest_plug(&m->guest, &virtio_net_ops, m->net);
 }
 
-/* All three queues; features out of what may be offered. */
-static void start_net(struct guest *g, uint32_t features)
-{
-	wr(g, VIRTIO_MMIO_STATUS, 0);
-	wr(g, VIRTIO_MMIO_STATUS, 3);
-	wr(g, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 1);
-	wr(g, VIRTIO_MMIO_DRIVER_FEATURES, 1);
-	wr(g, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 0);
-	wr(g, VIRTIO_MMIO_DRIVER_FEATURES, features & virtio_device_features(g->virtio, 0));
-	wr(g, VIRTIO_MMIO_STATUS, 11);
-	for (unsigned q = 0; q < QUEUES; q++) {
-		wr(g, VIRTIO_MMIO_QUEUE_SEL, q);
-		wr(g, VIRTIO_MMIO_QUEUE_NUM, SIZE);
-		wr(g, VIRTIO_MMIO_QUEUE_DESC_LOW, QUEUE_MEM(q) + DESC);
-		wr(g, VIRTIO_MMIO_QUEUE_AVAIL_LOW, QUEUE_MEM(q) + AVAIL);
-		wr(g, VIRTIO_MMIO_QUEUE_USED_LOW, QUEUE_MEM(q) + USED);
-		wr(g, VIRTIO_MMIO_QUEUE_READY, 1);
-		memset(ram + QUEUE_MEM(q) + AVAIL, 0, TABLE - AVAIL);
-	}
-	wr(g, VIRTIO_MMIO_STATUS, 15);
-}
-
-static void offer_in(unsigned q, uint16_t head)
-{
-	uint16_t idx;
-
-	memcpy(&idx, ram + QUEUE_MEM(q) + AVAIL + 2, sizeof(idx));
-	memcpy(ram + QUEUE_MEM(q) + AVAIL + 4 + 2 * (idx % SIZE), &head, sizeof(head));
-	idx++;
-	memcpy(ram + QUEUE_MEM(q) + AVAIL + 2, &idx, sizeof(idx));
-}
-
 /* Buffers for frames, small to large; overlapping, which harms the guest alone. */
 static void give(struct input *in)
 {
@@ -248,18 +215,6 @@ static void command(struct input *in)
 	offer_in(2, 0);
 }
 
-/* After a reset nothing changes, whatever is kicked. */
-static void reset_and_kick_all(struct machine *m)
-{
-	static uint8_t before[RAM];
-
-	wr(&m->guest, VIRTIO_MMIO_STATUS, 0);
-	memcpy(before, ram, sizeof(ram));
-	for (unsigned q = 0; q < QUEUES; q++)
-		virtio_net_ops.notify(m->net, q);
-	require(memcmp(before, ram, sizeof(ram)) == 0);
-}
-
 static void one_step(struct machine *m, struct input *in)
 {
 	unsigned op = next(in);
@@ -269,7 +224,8 @@ static void one_step(struct machine *m, struct input *in)
 		any_access(&m->guest, in);
 		break;
 	case 1:
-		start_net(&m->guest, op & 32 ? 0xffffffff : (uint32_t)next(in) << 15 | OFFLOADS);
+		start_queues(&m->guest, QUEUES,
+			     op & 32 ? 0xffffffff : (uint32_t)next(in) << 15 | OFFLOADS);
 		break;
 	case 2:
 		give(in);
@@ -281,7 +237,7 @@ static void one_step(struct machine *m, struct input *in)
 		command(in);
 		break;
 	case 5:
-		reset_and_kick_all(m);
+		reset_and_kick_all(&m->guest, &virtio_net_ops, m->net, QUEUES);
 		break;
 	case 6:
 		virtio_pause(m->guest.virtio);
@@ -310,7 +266,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	memset(&m, 0, sizeof(m));
 	machine_make(&m, &in, first & 1);
-	start_net(&m.guest, 0xffffffff);
+	start_queues(&m.guest, QUEUES, 0xffffffff);
 	for (unsigned steps = 0; in.len > 0 && steps < 512; steps++)
 		one_step(&m, &in);
 	/* One round of the loop: kicks, and the back end's file, which is always ready. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A hostile guest for fuzzers of virtio devices with one queue: its memory, the registers, rings
+ * A hostile guest for fuzzers of virtio devices: its memory, the registers, rings
  * and descriptors of its making, out of the fuzzer's input. Single-threaded: nobody runs the loop,
  * so loop_call() runs on this thread, and a kick is a call of notify.
  */
@@ -172,6 +172,55 @@ static inline void scribble(struct input *in, unsigned count)
 
 	for (; count > 0 && at < RAM; count--)
 		ram[at++] = next(in);
+}
+
+/* --- several queues, a page of memory each --- */
+
+#define QUEUE_MEM(q) ((q)*0x1000u)
+
+/* The first n; features out of what is offered. */
+static inline void start_queues(struct guest *g, unsigned n, uint32_t features)
+{
+	wr(g, VIRTIO_MMIO_STATUS, 0);
+	wr(g, VIRTIO_MMIO_STATUS, 3);
+	wr(g, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 1);
+	wr(g, VIRTIO_MMIO_DRIVER_FEATURES, 1);
+	wr(g, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 0);
+	wr(g, VIRTIO_MMIO_DRIVER_FEATURES, features & virtio_device_features(g->virtio, 0));
+	wr(g, VIRTIO_MMIO_STATUS, 11);
+	for (unsigned q = 0; q < n; q++) {
+		wr(g, VIRTIO_MMIO_QUEUE_SEL, q);
+		wr(g, VIRTIO_MMIO_QUEUE_NUM, SIZE);
+		wr(g, VIRTIO_MMIO_QUEUE_DESC_LOW, QUEUE_MEM(q) + DESC);
+		wr(g, VIRTIO_MMIO_QUEUE_AVAIL_LOW, QUEUE_MEM(q) + AVAIL);
+		wr(g, VIRTIO_MMIO_QUEUE_USED_LOW, QUEUE_MEM(q) + USED);
+		wr(g, VIRTIO_MMIO_QUEUE_READY, 1);
+		memset(ram + QUEUE_MEM(q) + AVAIL, 0, TABLE - AVAIL);
+	}
+	wr(g, VIRTIO_MMIO_STATUS, 15);
+}
+
+static inline void offer_in(unsigned q, uint16_t head)
+{
+	uint16_t idx;
+
+	memcpy(&idx, ram + QUEUE_MEM(q) + AVAIL + 2, sizeof(idx));
+	memcpy(ram + QUEUE_MEM(q) + AVAIL + 4 + 2 * (idx % SIZE), &head, sizeof(head));
+	idx++;
+	memcpy(ram + QUEUE_MEM(q) + AVAIL + 2, &idx, sizeof(idx));
+}
+
+/* After a reset nothing changes, whatever is kicked. */
+static inline void reset_and_kick_all(struct guest *g, const struct virtio_ops *ops, void *dev,
+				      unsigned n)
+{
+	static uint8_t before[RAM];
+
+	wr(g, VIRTIO_MMIO_STATUS, 0);
+	memcpy(before, ram, sizeof(ram));
+	for (unsigned q = 0; q < n; q++)
+		ops->notify(dev, q);
+	require(memcmp(before, ram, sizeof(ram)) == 0);
 }
 
 #endif

@@ -298,6 +298,9 @@ static void both_ways(void)
 		moved = stream_in(&s) || moved;
 		if (moved)
 			end = deadline_ms(WAIT_MS);
+		if (expired(end))
+			print("# stands still: %lu out, %lu in; credit %u, slots %x\n", s.out, s.in,
+			      credit(&s.c), v.tx_free);
 		EXPECT(!expired(end));
 		if (!moved)
 			cpu_pause();
