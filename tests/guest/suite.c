@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "disk.h"
@@ -43,6 +44,8 @@ struct job {
 	char disk_arg[SUITE_DISKS_MAX][320]; /* path and options */
 	char vsock_arg[256];
 	pid_t vsock_peer;
+	char port_arg[256];
+	char stats[256]; /* path */
 	const char *argv[ARGV_MAX];
 	unsigned argc;
 	struct run_result result;
@@ -96,6 +99,29 @@ static void make_vsock(struct job *j)
 	arg(j, j->vsock_arg);
 }
 
+/* The two FIFOs of the port are the same one. */
+static void make_ports(struct job *j)
+{
+	char in[256], out[256];
+
+	snprintf(in, sizeof(in), "%s/loop.in", j->dir);
+	snprintf(out, sizeof(out), "%s/loop.out", j->dir);
+	snprintf(j->port_arg, sizeof(j->port_arg), "loop=pipe:%s/loop", j->dir);
+	if (mkfifo(in, 0600) || symlink("loop.in", out))
+		wrong(j, "no FIFO in %s: %s", j->dir, strerror(errno));
+	arg(j, "--port");
+	arg(j, j->port_arg);
+	arg(j, "--port");
+	arg(j, "full=file:/dev/full");
+}
+
+static void make_stats(struct job *j)
+{
+	snprintf(j->stats, sizeof(j->stats), "%s/stats.json", j->dir);
+	arg(j, "--stats");
+	arg(j, j->stats);
+}
+
 static void make_argv(struct job *j)
 {
 	const struct suite_case *c = j->c;
@@ -123,6 +149,10 @@ static void make_argv(struct job *j)
 		arg(j, c->args[i]);
 	if (c->vsock)
 		make_vsock(j);
+	if (c->ports)
+		make_ports(j);
+	if (c->exits_min || c->exits_max)
+		make_stats(j);
 }
 
 /* Hands the payload's verdicts on to our own count. */
@@ -181,6 +211,37 @@ static void judge_errors(struct job *j)
 	}
 	if (j->c->err_once && times != 1)
 		wrong(j, "'%s' is on standard error %u times, not once", j->c->err_once, times);
+}
+
+/* All of the first vCPU's: "exits": {"io": 12, "mmio": 3}. */
+static unsigned long read_exits(const struct job *j)
+{
+	static char text[65536];
+	FILE *f = fopen(j->stats, "re");
+	size_t len = f ? fread(text, 1, sizeof(text) - 1, f) : 0;
+	const char *p, *end;
+	unsigned long sum = 0;
+
+	if (f)
+		fclose(f);
+	text[len] = '\0';
+	p = strstr(text, "\"exits\"");
+	p = p ? strchr(p, '{') : NULL;
+	end = p ? strchr(p, '}') : NULL;
+	while (end && (p = strchr(p, ':')) && p < end)
+		sum += strtoul(++p, NULL, 10);
+	return sum;
+}
+
+static void judge_exits(struct job *j)
+{
+	unsigned long exits = *j->stats ? read_exits(j) : 0;
+
+	if (!*j->stats)
+		return;
+	printf("# %s: %lu\n", j->c->name, exits);
+	if (exits == 0 || exits < j->c->exits_min || (j->c->exits_max && exits > j->c->exits_max))
+		wrong(j, "%lu exits; %u to %u are wanted", exits, j->c->exits_min, j->c->exits_max);
 }
 
 static void judge_range(struct job *j, unsigned i, uint32_t seed, uint32_t from, uint32_t to)
@@ -255,6 +316,7 @@ static void run_case(const struct options *opt, const struct suite_case *c, stru
 	if (j->result.status != c->status + (j->guest_failed ? 1 : 0))
 		wrong(j, "exit status %d, want %d", j->result.status, c->status);
 	judge_errors(j);
+	judge_exits(j);
 	judge_disks(j);
 	vsock_peer_stop(j->vsock_peer);
 	report(j);

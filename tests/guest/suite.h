@@ -36,6 +36,7 @@ struct suite_case {
 	const char *memory;  /* NULL: 16M */
 	const char *args[SUITE_ARGS_MAX];
 	bool vsock; /* --vsock with CID 3, and the services of vsock_peer.h behind it */
+	bool ports; /* --port loop, FIFOs that are one, and full, a file on a full disk */
 	struct suite_disk disk[SUITE_DISKS_MAX];
 	const struct run_step *steps; /* for standard input */
 	unsigned step_count;
@@ -44,6 +45,9 @@ struct suite_case {
 	const char *lines[SUITE_LINES_MAX]; /* must be in the output */
 	const char *says;		    /* must be on standard error, or NULL */
 	const char *err_once; /* in exactly one line of standard error; NULL: not looked at */
+	/* of the vCPUs, by --stats; 0: not looked at */
+	unsigned exits_min;
+	unsigned exits_max;
 	unsigned limit_s;
 	enum suite_host host;
 };

@@ -36,6 +36,10 @@ static const struct run_step serial_steps[] = {
      0},
 };
 
+static const struct run_step vconsole_steps[] = {
+    {"# vconsole: send me a line\n", "hello, hvc\n", 0},
+};
+
 const struct suite_case suite_cases[] = {
     {.name = "exit-0", .payload = "exit", .words = "status=0", .no_done = true, .limit_s = 10},
     {.name = "exit-1",
@@ -110,6 +114,28 @@ const struct suite_case suite_cases[] = {
      .args = {"--console", "none"},
      .no_done = true,
      .limit_s = 20},
+    {.name = "vconsole",
+     .args = {"--console", "virtio"},
+     .ports = true,
+     .steps = vconsole_steps,
+     .step_count = COUNT(vconsole_steps),
+     .lines = {"order: one two three four"},
+     .err_once = "port full: /dev/full: write: No space left on device",
+     .limit_s = 60},
+    /* 64 KiB each way: at least 100 times fewer exits, all that the payload needs besides included.
+     */
+    {.name = "vconsole-exits-uart",
+     .payload = "vconsole",
+     .words = "via=uart",
+     .args = {"--console", "serial"},
+     .exits_min = 65536,
+     .limit_s = 60},
+    {.name = "vconsole-exits-hvc",
+     .payload = "vconsole",
+     .words = "via=hvc",
+     .args = {"--console", "virtio"},
+     .exits_max = 65536 / 100,
+     .limit_s = 60},
     {.name = "timer", .limit_s = 20},
     {.name = "smp-1", .payload = "smp", .words = "cpus=1", .limit_s = 20},
     {.name = "smp-2", .payload = "smp", .words = "cpus=2", .cpus = 2, .limit_s = 20},
