@@ -10,8 +10,9 @@ mode=$1
 commands='echo; echo Hello from $(uname -sr), $(nproc) CPU, up for $(cut -d. -f1 /proc/uptime) s.'
 commands="$commands; echo; mount | grep ' on / '; df -h /; echo; cat /proc/cmdline"
 commands="$commands; echo; grep -E 'ttyS0|virtio' /proc/interrupts; echo; echo And off."
-cmdline="quiet"
-[ "$mode" = shell ] || cmdline="quiet minivm.sh=\"$commands\""
+# 3: without what Linux says of a machine that has no PCI.
+cmdline="quiet loglevel=3"
+[ "$mode" = shell ] || cmdline="$cmdline minivm.sh=\"$commands\""
 
 usable() {
 	[ -r /dev/kvm ] && [ -w /dev/kvm ] && build/minivm doctor >/dev/null 2>&1

@@ -102,12 +102,21 @@ static int make_rtc(const struct vm_end_sink *end, void **out, struct err *err)
 	return rtc_new(out, err);
 }
 
+static int make_pci_config(const struct vm_end_sink *end, void **out, struct err *err)
+{
+	(void)end;
+	(void)err;
+	*out = NULL; /* it keeps nothing */
+	return 0;
+}
+
 static const struct platform_entry platform[BOARD_PLATFORM_DEVICES] = {
     {i8042_new, &i8042_io_ops, I8042_PORT, I8042_LEN, false},
     {make_rtc, &rtc_io_ops, RTC_PORT, RTC_LEN, false},
     {pvpanic_new, &pvpanic_io_ops, PVPANIC_PORT, PVPANIC_LEN, false},
     {exit_port_new, &exit_port_io_ops, EXIT_PORT, EXIT_PORT_LEN, false},
     {acpi_power_new, &acpi_power_io_ops, ACPI_POWER_PORT, ACPI_POWER_LEN, true},
+    {make_pci_config, &pci_config_io_ops, PCI_CONFIG_PORT, PCI_CONFIG_LEN, true},
 };
 
 static void mark_init(void *opaque)

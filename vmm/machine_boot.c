@@ -15,20 +15,22 @@
  *   earlycon=...       messages on COM1 until there is hvc0, which then takes over, and
  *   console=hvc0       messages and shell there
  *   panic=-1           reset at once after a panic
- *   pci=off            there is none: spares kernels that know PCI the search
  *   minivm.dsr         our guest init heeds COM1's DSR line, see lifeline.c
  * then, by description:
  *   reboot=a           reset through the ACPI reset register
+ *   pci=conf1,noearly  no PCI device but a configuration space (devices/pci_config.c): with off, a
+ *                      kernel with PCI, and ACPI has no other, prints an error on every boot
  *   reboot=k           reset through the i8042, where there is no ACPI
  *   panic_warm         tells a panic from a reboot, see reset_was_panic(): all there is without a
  *                      pvpanic driver, which Linux 6.1 has with ACPI or a device tree only
+ *   pci=off            there is none: spares kernels that know PCI the search
  *   acpi=off           there are no tables: spares the kernel the search, and its complaint
  */
-#define BOARD_CMDLINE	      "panic=-1 pci=off minivm.dsr"
+#define BOARD_CMDLINE	      "panic=-1 minivm.dsr"
 #define BOARD_CMDLINE_SERIAL  "console=ttyS0"
 #define BOARD_CMDLINE_HVC     "earlycon=uart8250,io,0x3f8 console=hvc0"
-#define BOARD_CMDLINE_ACPI    "reboot=a,panic_warm"
-#define BOARD_CMDLINE_NO_ACPI "reboot=k,panic_warm acpi=off"
+#define BOARD_CMDLINE_ACPI    "pci=conf1,noearly reboot=a,panic_warm"
+#define BOARD_CMDLINE_NO_ACPI "pci=off reboot=k,panic_warm acpi=off"
 
 /* What the last console= word in `text` says; NULL: there is none. */
 static const char *console_word(const char *text)

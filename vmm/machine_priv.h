@@ -40,7 +40,7 @@
 #define BOARD_BUTTON_GSI (IRQ_PINS - 1)
 
 /* i8042, RTC, pvpanic, exit port, ACPI power */
-#define BOARD_PLATFORM_DEVICES 5
+#define BOARD_PLATFORM_DEVICES 6
 
 #define BOARD_SLOTS_MAX IRQ_PINS
 

@@ -37,6 +37,11 @@ int pvpanic_new(const struct vm_end_sink *end, void **out, struct err *err);
 extern const struct io_ops exit_port_io_ops;
 int exit_port_new(const struct vm_end_sink *end, void **out, struct err *err);
 
+/* PCI configuration space without a function in it, for kernels that miss it; has no state. */
+#define PCI_CONFIG_PORT 0xcf8
+#define PCI_CONFIG_LEN	8
+extern const struct io_ops pci_config_io_ops;
+
 /* Mark port: each write calls `mark`, on a vCPU's thread. */
 #define MARK_PORT     0xf5
 #define MARK_PORT_LEN 1

@@ -59,13 +59,15 @@ set --
 # Not interactive: no input, and lines end as the job wrote them.
 [ $interactive = 1 ] || exec </dev/null
 # -cpu: svm makes /dev/kvm inside work. Without xsave: QEMU 7.2 does not intercept XSETBV, so that
-# KVM inside misses its guest's XCR0 and every guest kernel warns. A Zen 2 family and model: as the
+# KVM inside misses its guest's XCR0 and every guest kernel warns; so without what needs it, which
+# stock kernels' modules (aesni_intel) take for granted once they see it. A Zen 2 family and model: as the
 # default model of 2003 the guest would apply that processor's errata.
 # tsc=, hpet=: reading the HPET takes QEMU's big lock, and on a busy host its timer interrupts alone
 # can keep the machine from getting anywhere.
 # It ends when the job has (isa-debug-exit), when the kernel panics (-no-reboot), or at the limit.
+no_xsave=-xsave,-avx,-avx2,-f16c,-fma,-vaes,-vpclmulqdq,-pku,-mpx
 timeout --foreground -k 5 "$limit" qemu-system-x86_64 -nodefaults -no-user-config -display none \
-	-accel tcg,thread=multi -cpu max,+svm,-xsave,family=23,model=49,stepping=0 -smp 2 -m "$mem" -no-reboot \
+	-accel tcg,thread=multi -cpu max,+svm,$no_xsave,family=23,model=49,stepping=0 -smp 2 -m "$mem" -no-reboot \
 	-chardev stdio,id=con,signal=off -serial chardev:con -serial "file:$tmp/status" \
 	-device isa-debug-exit,iobase=0x501,iosize=1 "$@" \
 	-kernel "$outer/vmlinuz" -initrd "$tmp/initrd" \

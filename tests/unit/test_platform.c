@@ -119,3 +119,20 @@ Test(platform, mark_port_tells_writes_only)
 	cr_assert_eq(marks, 2u);
 	mark_port_io_ops.destroy(dev);
 }
+
+/* What Linux's pci_check_type1() does, and a look for a device. */
+Test(platform, pci_configuration_space_is_there_and_empty)
+{
+	const struct io_ops *ops = &pci_config_io_ops;
+
+	ops->write(NULL, 3, 1, 1);
+	ops->write(NULL, 0, 4, 0x80000000);
+	cr_assert_eq((uint32_t)ops->read(NULL, 0, 4), 0x80000000u);
+	for (uint64_t slot = 0; slot < 32; slot++) {
+		ops->write(NULL, 0, 4, 0x80000000 | slot << 11);
+		cr_assert_eq((uint32_t)ops->read(NULL, 4, 4), 0xffffffffu);
+		cr_assert_eq((uint16_t)ops->read(NULL, 6, 2), 0xffffu);
+	}
+	/* Configuration mechanism #2 is not. */
+	cr_assert_neq((uint8_t)ops->read(NULL, 0, 1), 0u);
+}
