@@ -180,6 +180,8 @@ unit unit-asan build/asan/unit
 stage "unit tests, as released"
 unit unit build/unit
 
+stage "VIRTIO conformance table"
+suite conformance 60 tests/conformance.sh
 stage "ACPI tables"
 suite acpi-tables 120 tests/acpi/check.sh build/acpi-dump
 stage "device tree"

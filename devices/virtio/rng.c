@@ -3,7 +3,7 @@
  * The virtio entropy device (VIRTIO 1.2 §5.4).
  *
  * Theory of operation. Requests are buffers to fill. Each gets as many bytes as it has room for, at
- * most VIRTIO_RNG_REQUEST_MAX (§5.4.6.1: one or more, it may be fewer than there is room for),
+ * most VIRTIO_RNG_REQUEST_MAX (§5.4.6.2: one or more, it may be fewer than there is room for),
  * straight from the source into guest memory. A turn is bounded, as the loop is shared; what is
  * left waits for the loop's next round.
  *
@@ -11,7 +11,7 @@
  * ring: requests wait there, in the guest's own memory, and a timer brings us back. A grain is ten
  * milliseconds' worth, so that a greedy guest costs a hundred interrupts a second, not one a byte.
  *
- * A source that fails at run time leaves a request that cannot be answered as §5.4.6.1 wants: it
+ * A source that fails at run time leaves a request that cannot be answered as §5.4.6.2 wants: it
  * comes back empty, and the device needs a reset.
  */
 #include "minivm/virtio_rng.h"

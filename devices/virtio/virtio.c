@@ -455,9 +455,37 @@ int virtio_kick_fd(const struct virtio *virtio, unsigned queue)
 
 /* --- configuration space --- */
 
-uint32_t virtio_config_generation(const struct virtio *virtio)
+/* The whole of it; with the lock held. */
+static void config_copy(struct virtio *virtio, uint8_t *out)
 {
-	return atomic_load(&virtio->generation);
+	uint32_t size = virtio->ops->config_len;
+	unsigned len;
+
+	for (uint32_t off = 0; off < size; off += len) {
+		len = size - off < 8 ? size - off : 8;
+		virtio->ops->config_read(virtio->dev, off, len, out + off);
+	}
+}
+
+/*
+ * §4.2.2.1: a driver that reads field after field must not get old and new ones under one number. A
+ * device changes its fields first and tells of it later (virtio_signal_config()), so the contents
+ * are compared as well.
+ */
+uint32_t virtio_config_generation(struct virtio *virtio)
+{
+	uint8_t now[VIRTIO_CONFIG_MAX];
+	uint32_t generation;
+
+	pthread_mutex_lock(&virtio->lock);
+	config_copy(virtio, now);
+	if (memcmp(virtio->config_seen, now, virtio->ops->config_len) != 0) {
+		memcpy(virtio->config_seen, now, virtio->ops->config_len);
+		atomic_fetch_add(&virtio->generation, 1);
+	}
+	generation = atomic_load(&virtio->generation);
+	pthread_mutex_unlock(&virtio->lock);
+	return generation;
 }
 
 static bool config_inside(struct virtio *virtio, uint64_t off, unsigned len)
@@ -521,6 +549,7 @@ int virtio_new(const struct virtio_ops *ops, void *dev, const struct virtio_env 
 	int ret;
 
 	assert(queues <= VIRTIO_QUEUES_MAX && ops->queue_size_max <= VQ_SIZE_MAX);
+	assert(ops->config_len <= VIRTIO_CONFIG_MAX);
 	if (!virtio)
 		return err_sys(err, ENOMEM, "%s", ops->name);
 	virtio->queues = queues;

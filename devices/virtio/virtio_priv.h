@@ -42,6 +42,7 @@ struct virtio {
 	pthread_mutex_t lock;
 	uint8_t status; /* without DEVICE_NEEDS_RESET */
 	uint64_t accepted;
+	uint8_t config_seen[VIRTIO_CONFIG_MAX]; /* by the last look at the generation */
 
 	bool active; /* the loop's */
 

@@ -36,6 +36,7 @@
 #include "minivm/virtqueue.h"
 
 #define VIRTIO_QUEUES_MAX 32
+#define VIRTIO_CONFIG_MAX 256 /* bytes of device configuration space */
 
 struct virtio; /* the device as the driver sees it; devices/virtio/virtio.c */
 
@@ -45,7 +46,7 @@ struct virtio_ops {
 	uint32_t device_id;	   /* VIRTIO 1.2 §5 */
 	unsigned queues;	   /* without queue_count */
 	uint16_t queue_size_max;
-	uint32_t config_len; /* bytes of device configuration space */
+	uint32_t config_len; /* bytes of device configuration space, at most VIRTIO_CONFIG_MAX */
 
 	/* How many queues `dev` has, at most VIRTIO_QUEUES_MAX. NULL: `queues`. */
 	unsigned (*queue_count)(void *dev);
@@ -203,7 +204,7 @@ uint32_t virtio_isr(const struct virtio *virtio);
 void virtio_isr_ack(struct virtio *virtio, uint32_t bits);
 
 /* Configuration space. What lies outside reads as 0, and is refused. len: 1, 2, 4 or 8. */
-uint32_t virtio_config_generation(const struct virtio *virtio);
+uint32_t virtio_config_generation(struct virtio *virtio);
 uint64_t virtio_config_read(struct virtio *virtio, uint64_t off, unsigned len);
 void virtio_config_write(struct virtio *virtio, uint64_t off, unsigned len, uint64_t value);
 

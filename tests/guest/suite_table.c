@@ -147,6 +147,7 @@ const struct suite_case suite_cases[] = {
      .words = "cpus=2",
      .disk = {MAIN_DISK, RO_DISK, OVERLAY_DISK},
      .limit_s = 90},
+    {.name = "blk_error", .disk = {HOSTILE_DISK, RO_DISK}, .limit_s = 60},
     {.name = "blk_hostile",
      .cpus = 2,
      .words = "cpus=2",

@@ -196,6 +196,19 @@ BlkTest(config)
 	cr_expect_eq(vdriver_offered(&drv) & F_RO, F_RO);
 }
 
+/* §5.2.5.2, and what belongs to features that are not offered. */
+BlkTest(config_padding_is_zero)
+{
+	uint8_t *bytes = ring_at(&drv.ring, DATA);
+
+	for (unsigned i = 0; i < 60; i++)
+		bytes[i] = (uint8_t)virtio_mmio_io_ops.read(drv.mmio, R_CONFIG + i, 1);
+	cr_expect_eq(bytes[33], 0, "unused0");
+	cr_expect_eq(bytes[57] | bytes[58] | bytes[59], 0, "unused1");
+	for (unsigned i = 32; i < 60; i++)
+		cr_expect_eq(bytes[i], 0, "byte %u", i);
+}
+
 BlkTest(long_ids_are_refused)
 {
 	struct virtio_blk_options opt = {.backend = &disk.block, .id = "123456789012345678901"};
@@ -345,6 +358,20 @@ BlkTest(read_only)
 	cr_expect_eq(status(), OK);
 	simple(T_FLUSH, 0, 0, false);
 	cr_expect_eq(status(), OK);
+}
+
+/* §2.7.5.1: what the driver has for reading is not written to, whatever the request asks for. */
+BlkTest(readable_buffers_stay_as_they_are)
+{
+	const uint32_t types[] = {T_OUT, T_IN, T_GET_ID, T_FLUSH};
+	const uint8_t *data = ring_at(&drv.ring, DATA);
+
+	memset(ring_at(&drv.ring, DATA), 0x5a, 512);
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+		cr_expect_eq(simple(types[i], 3, 512, false), 1);
+		for (unsigned k = 0; k < 512; k++)
+			cr_assert_eq(data[k], 0x5a, "type %u", types[i]);
+	}
 }
 
 BlkTest(host_errors)

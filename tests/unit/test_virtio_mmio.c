@@ -217,6 +217,18 @@ MmioTest(config_change)
 	cr_expect_eq(rd(&drv, R_ISR), 0);
 }
 
+/* §4.2.2.1: also before the device says that something has changed. */
+MmioTest(generation_follows_the_contents)
+{
+	uint32_t generation = rd(&drv, R_GENERATION);
+
+	cr_expect_eq(rd(&drv, R_GENERATION), generation);
+	echo.config[sizeof(echo.config) - 1] ^= 0x40;
+	cr_expect_neq(rd(&drv, R_GENERATION), generation);
+	generation = rd(&drv, R_GENERATION);
+	cr_expect_eq(rd(&drv, R_GENERATION), generation);
+}
+
 /* --- negotiation --- */
 
 MmioTest(features_ok)
@@ -334,6 +346,8 @@ MmioTest(a_kick_before_driver_ok_is_kept)
 	wr(&drv, R_QUEUE_NOTIFY, 0);
 	vdriver_settle(&drv);
 	cr_expect_eq(ring_used_idx(&drv.ring), 0, "served before DRIVER_OK");
+	cr_expect_eq(rd(&drv, R_ISR), 0);
+	cr_expect(!vdriver_interrupt(&drv, 20));
 	vdriver_go(&drv);
 	expect_served();
 }

@@ -207,7 +207,7 @@ RngTest(indirect)
 	cr_expect_eq(data()[109], 20);
 }
 
-/* §5.4.6.1: fewer bytes than there is room for are allowed. */
+/* §5.4.6.2: fewer bytes than there is room for are allowed. */
 RngTest(large_requests_are_bounded)
 {
 	memset(ring_at(&drv.ring, DATA), 0, 1u << 20);
