@@ -22,6 +22,7 @@
 
 #include "disk.h"
 #include "tap.h"
+#include "net_peer.h"
 #include "vsock_peer.h"
 
 #define ARGV_MAX 32
@@ -43,6 +44,10 @@ struct job {
 	char disk[SUITE_DISKS_MAX][256];     /* path */
 	char disk_arg[SUITE_DISKS_MAX][320]; /* path and options */
 	char vsock_arg[256];
+	char net_arg[256];
+	char tap_name[16]; /* "" without a tap */
+	pid_t net_peer;
+	const char *skip; /* the host lacks something */
 	pid_t vsock_peer;
 	char port_arg[256];
 	char stats[256]; /* path */
@@ -122,6 +127,38 @@ static void make_stats(struct job *j)
 	arg(j, j->stats);
 }
 
+#define NET_MAC ",mac=02:00:00:12:34:56"
+
+static void make_net_tap(struct job *j)
+{
+	snprintf(j->tap_name, sizeof(j->tap_name), "mvt%d", (int)getpid());
+	snprintf(j->net_arg, sizeof(j->net_arg), "tap=%s" NET_MAC, j->tap_name);
+	j->net_peer = net_peer_tap(j->tap_name);
+	if (j->net_peer == -EPERM || j->net_peer == -EACCES || j->net_peer == -ENOENT ||
+	    j->net_peer == -ENODEV)
+		j->skip = "no tap interfaces here";
+}
+
+static void make_net_socket(struct job *j)
+{
+	snprintf(j->net_arg, sizeof(j->net_arg), "passt=%s/net" NET_MAC, j->dir);
+	*strstr(j->net_arg, NET_MAC) = '\0';
+	j->net_peer = net_peer_socket(strstr(j->net_arg, "/"));
+	strcat(j->net_arg, NET_MAC);
+}
+
+static void make_net(struct job *j)
+{
+	if (j->c->net == SUITE_NET_TAP)
+		make_net_tap(j);
+	else
+		make_net_socket(j);
+	if (j->net_peer < 0 && !j->skip)
+		wrong(j, "no services for the network: %s", strerror(-j->net_peer));
+	arg(j, "--net");
+	arg(j, j->net_arg);
+}
+
 static void make_argv(struct job *j)
 {
 	const struct suite_case *c = j->c;
@@ -153,6 +190,8 @@ static void make_argv(struct job *j)
 		make_ports(j);
 	if (c->exits_min || c->exits_max)
 		make_stats(j);
+	if (c->net)
+		make_net(j);
 }
 
 /* Hands the payload's verdicts on to our own count. */
@@ -286,11 +325,31 @@ static void report(struct job *j)
 		tap_ok(j->tap, "%s (status %d, %u ms)", j->c->name, j->result.status, j->result.ms);
 }
 
+static void run_and_judge(struct job *j)
+{
+	struct run_request req = {
+	    .argv = j->argv,
+	    .steps = j->c->steps,
+	    .step_count = j->c->step_count,
+	    .timeout_ms = j->c->limit_s * 1000,
+	};
+	int rc = *j->why ? 0 : run_program(&req, &j->result);
+
+	if (rc)
+		wrong(j, "cannot run %s: %s", j->opt->minivm, strerror(-rc));
+	if (j->result.timed_out)
+		wrong(j, "stopped after %u s", j->c->limit_s);
+	judge_output(j);
+	if (j->result.status != j->c->status + (j->guest_failed ? 1 : 0))
+		wrong(j, "exit status %d, want %d", j->result.status, j->c->status);
+	judge_errors(j);
+	judge_exits(j);
+	judge_disks(j);
+}
+
 static void run_case(const struct options *opt, const struct suite_case *c, struct tap *tap)
 {
 	struct job *j = calloc(1, sizeof(*j));
-	struct run_request req;
-	int rc;
 
 	if (!j || scratch_make(j->dir, sizeof(j->dir))) {
 		tap_fail(tap, "%s: no scratch directory: %s", c->name, strerror(errno));
@@ -301,25 +360,14 @@ static void run_case(const struct options *opt, const struct suite_case *c, stru
 	j->c = c;
 	j->tap = tap;
 	make_argv(j);
-	req = (struct run_request){
-	    .argv = j->argv,
-	    .steps = c->steps,
-	    .step_count = c->step_count,
-	    .timeout_ms = c->limit_s * 1000,
-	};
-	rc = *j->why ? 0 : run_program(&req, &j->result);
-	if (rc)
-		wrong(j, "cannot run %s: %s", opt->minivm, strerror(-rc));
-	if (j->result.timed_out)
-		wrong(j, "stopped after %u s", c->limit_s);
-	judge_output(j);
-	if (j->result.status != c->status + (j->guest_failed ? 1 : 0))
-		wrong(j, "exit status %d, want %d", j->result.status, c->status);
-	judge_errors(j);
-	judge_exits(j);
-	judge_disks(j);
+	if (!j->skip)
+		run_and_judge(j);
 	vsock_peer_stop(j->vsock_peer);
-	report(j);
+	net_peer_stop(j->net_peer, *j->tap_name ? j->tap_name : NULL);
+	if (j->skip)
+		tap_skip(tap, j->skip, "%s", c->name);
+	else
+		report(j);
 	scratch_remove(j->dir);
 	run_result_free(&j->result);
 	free(j);

@@ -28,6 +28,12 @@ struct suite_disk {
 	uint32_t scratch;
 };
 
+enum suite_net {
+	SUITE_NET_NONE,
+	SUITE_NET_TAP,
+	SUITE_NET_PASST,
+};
+
 struct suite_case {
 	const char *name;
 	const char *payload; /* NULL: as the name */
@@ -35,8 +41,9 @@ struct suite_case {
 	unsigned cpus;	     /* 0: 1 */
 	const char *memory;  /* NULL: 16M */
 	const char *args[SUITE_ARGS_MAX];
-	bool vsock; /* --vsock with CID 3, and the services of vsock_peer.h behind it */
-	bool ports; /* --port loop, FIFOs that are one, and full, a file on a full disk */
+	bool vsock;	    /* --vsock with CID 3, and the services of vsock_peer.h behind it */
+	bool ports;	    /* --port loop, FIFOs that are one, and full, a file on a full disk */
+	enum suite_net net; /* --net, and the services of net_peer.h behind it */
 	struct suite_disk disk[SUITE_DISKS_MAX];
 	const struct run_step *steps; /* for standard input */
 	unsigned step_count;
