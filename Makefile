@@ -40,7 +40,7 @@ $(B)/obj/%.o: %.c
 	@echo "  CC      $<"
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
-$(B)/obj/vmm/cli.o: CPPFLAGS += -DMINIVM_VERSION='"$(VERSION)"'
+$(B)/obj/vmm/cli.o: override CPPFLAGS += -DMINIVM_VERSION='"$(VERSION)"'
 
 $(B)/libminivm.a: $(LIB_OBJ)
 	@echo "  AR      $@"

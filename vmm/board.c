@@ -186,7 +186,7 @@ int board_start(struct machine *m, struct err *err)
 	bool is_tty;
 	int ret = 0;
 
-	if (board_console_is_stdio(m)) {
+	if (m->stdin_is_tty) {
 		ret = term_raw(STDIN_FILENO, &is_tty, err);
 		m->log->crlf = !ret && is_tty;
 	}

@@ -40,7 +40,8 @@ static int open_console(struct machine *m, struct console_options *opt, struct e
 	if (board_console_is_stdio(m)) {
 		opt->in_fd = STDIN_FILENO;
 		opt->out_fd = STDOUT_FILENO;
-		opt->escape = isatty(STDIN_FILENO);
+		m->stdin_is_tty = isatty(STDIN_FILENO);
+		opt->escape = m->stdin_is_tty;
 	}
 	if (m->config->console == CONSOLE_FILE) {
 		m->console_fd = file_create("console", m->config->console_file, err);

@@ -21,26 +21,31 @@
  * Dead sources. loop_unwatch() may name a source whose event lies in the batch that is being
  * handled; it is struck out there, so its owner may free it at once.
  *
- * Timers are timerfds. Arming one is a system call that any thread may make; a timer that was
- * disarmed or armed anew after its event was fetched reads EAGAIN and does not fire.
+ * Timers are a list, by deadline, under the lock: a start makes no descriptor for them, and arming
+ * one on the loop's own thread is no system call. The first deadline bounds the sleep; a thread
+ * that arms an earlier one wakes the loop like a post does. Those that are due when the sleep is
+ * over fire; one that is disarmed or armed anew before its turn does not.
  *
- * System calls: epoll_create1, eventfd2, epoll_ctl, epoll_wait, timerfd_create, timerfd_settime,
- * read, write, close, futex.
+ * System calls: epoll_create1, eventfd2, epoll_ctl, epoll_wait, write, close, futex.
  */
 #include "minivm/loop.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #define LOOP_BATCH 32
+
+#define NS_PER_MS 1000000ull
+#define NS_PER_S  1000000000ull
 
 struct loop {
 	int epoll_fd;
@@ -56,7 +61,8 @@ struct loop {
 	pthread_cond_t changed; /* a call is done, or nobody owns the loop any more */
 	struct loop_work *head;
 	struct loop_work **tail;
-	unsigned queued; /* length of the list */
+	unsigned queued;	   /* length of the list */
+	struct loop_timer *timers; /* armed, by deadline */
 	bool sleeping;
 	bool owned;
 	pthread_t owner; /* while owned */
@@ -297,61 +303,95 @@ void loop_call(struct loop *loop, loop_work_fn *fn, void *opaque)
 
 /* --- timers --- */
 
-static void loop_timer_fired(void *opaque, uint32_t events)
+static uint64_t now_ns(void)
 {
-	struct loop_timer *timer = opaque;
-	uint64_t expirations;
+	struct timespec now;
 
-	(void)events;
-	if (read(timer->source.fd, &expirations, sizeof(expirations)) == sizeof(expirations))
-		timer->fn(timer->opaque);
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+/* With the lock held: takes the timer out of the list, if it is armed. */
+static void loop_disarm(struct loop *loop, struct loop_timer *timer)
+{
+	struct loop_timer **link = &loop->timers;
+
+	if (!timer->deadline)
+		return;
+	while (*link != timer)
+		link = &(*link)->next;
+	*link = timer->next;
+	timer->deadline = 0;
+}
+
+/* With the lock held; behind those of the same deadline. */
+static void loop_enlist(struct loop *loop, struct loop_timer *timer, uint64_t deadline)
+{
+	struct loop_timer **link = &loop->timers;
+
+	while (*link && (*link)->deadline <= deadline)
+		link = &(*link)->next;
+	timer->next = *link;
+	timer->deadline = deadline;
+	*link = timer;
 }
 
 int loop_timer_init(struct loop *loop, struct loop_timer *timer, loop_work_fn *fn, void *opaque,
 		    struct err *err)
 {
-	int rc;
-
-	timer->fn = fn;
-	timer->opaque = opaque;
-	timer->loop = loop;
-	timer->source = (struct loop_source){.fn = loop_timer_fired, .opaque = timer};
-	timer->source.fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-	if (timer->source.fd < 0) {
-		timer->loop = NULL;
-		return err_sys(err, errno, "event loop: timerfd_create");
-	}
-	rc = loop_watch(loop, &timer->source, EPOLLIN, err);
-	if (rc < 0) {
-		close(timer->source.fd);
-		timer->loop = NULL;
-	}
-	return rc;
+	(void)err;
+	*timer = (struct loop_timer){.fn = fn, .opaque = opaque, .loop = loop};
+	return 0;
 }
 
 void loop_timer_arm(struct loop_timer *timer, uint64_t ns)
 {
-	const struct itimerspec when = {
-	    .it_value = {.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)},
-	};
-	int rc = timerfd_settime(timer->source.fd, 0, &when, NULL);
+	struct loop *loop = timer->loop;
+	bool wake = false;
 
-	assert(rc == 0);
-	(void)rc;
+	pthread_mutex_lock(&loop->lock);
+	loop_disarm(loop, timer);
+	if (ns) {
+		loop_enlist(loop, timer, now_ns() + ns);
+		/* A sleep that is bounded by an earlier deadline need not end now. */
+		wake = loop->timers == timer && loop_needs_wake(loop);
+	}
+	pthread_mutex_unlock(&loop->lock);
+	if (wake)
+		loop_wake(loop);
 }
 
 void loop_timer_destroy(struct loop_timer *timer)
 {
-	if (!timer->loop)
+	struct loop *loop = timer->loop;
+
+	if (!loop)
 		return;
-	loop_unwatch(timer->loop, &timer->source);
-	close(timer->source.fd);
+	pthread_mutex_lock(&loop->lock);
+	loop_disarm(loop, timer);
+	pthread_mutex_unlock(&loop->lock);
 	timer->loop = NULL;
 }
 
 /* --- running --- */
 
-/* Sleeps until there is something to do, unless work is queued. */
+/* With the lock held: how long to sleep, in epoll_wait()'s milliseconds, rounded up. */
+static int loop_timeout(const struct loop *loop)
+{
+	uint64_t now, ms;
+
+	if (loop->queued)
+		return 0;
+	if (!loop->timers)
+		return -1;
+	now = now_ns();
+	if (loop->timers->deadline <= now)
+		return 0;
+	ms = (loop->timers->deadline - now + NS_PER_MS - 1) / NS_PER_MS;
+	return ms < INT_MAX ? (int)ms : INT_MAX;
+}
+
+/* Sleeps until there is something to do, unless there is already. */
 static int loop_wait(struct loop *loop)
 {
 	int rc = 0;
@@ -359,8 +399,8 @@ static int loop_wait(struct loop *loop)
 	int timeout;
 
 	pthread_mutex_lock(&loop->lock);
-	loop->sleeping = loop->queued == 0;
-	timeout = loop->sleeping ? -1 : 0;
+	timeout = loop_timeout(loop);
+	loop->sleeping = timeout != 0;
 	pthread_mutex_unlock(&loop->lock);
 
 	n = epoll_wait(loop->epoll_fd, loop->fetched, LOOP_BATCH, timeout);
@@ -393,6 +433,26 @@ static void loop_dispatch(struct loop *loop)
 	}
 	loop->fetched_count = 0;
 	loop->fetched_next = 0;
+}
+
+/* Those that were due when this began; one that arms itself again has another turn. */
+static void loop_run_timers(struct loop *loop)
+{
+	uint64_t now;
+
+	pthread_mutex_lock(&loop->lock);
+	now = loop->timers ? now_ns() : 0;
+	while (loop->timers && loop->timers->deadline <= now && !atomic_load(&loop->quit)) {
+		struct loop_timer *timer = loop->timers;
+		loop_work_fn *fn = timer->fn;
+		void *opaque = timer->opaque;
+
+		loop_disarm(loop, timer);
+		pthread_mutex_unlock(&loop->lock);
+		fn(opaque);
+		pthread_mutex_lock(&loop->lock);
+	}
+	pthread_mutex_unlock(&loop->lock);
 }
 
 static void loop_run_work(struct loop *loop)
@@ -428,6 +488,7 @@ int loop_run(struct loop *loop)
 	while (rc == 0 && !atomic_load(&loop->quit)) {
 		rc = loop_wait(loop);
 		loop_dispatch(loop);
+		loop_run_timers(loop);
 		loop_run_work(loop);
 	}
 

@@ -124,8 +124,9 @@ struct machine {
 	struct irq_line com1;
 	struct irq_line button; /* the ACPI power button; not connected without ACPI */
 	struct console *console;
-	int console_fd; /* --console file=, else -1 */
-	bool hvc;	/* there is a virtio console beside COM1 */
+	bool stdin_is_tty; /* and the console's */
+	int console_fd;	   /* --console file=, else -1 */
+	bool hvc;	   /* there is a virtio console beside COM1 */
 	struct port *port[CONFIG_PORTS_MAX];
 	void *platform[BOARD_PLATFORM_DEVICES];
 	void *mark_port;

@@ -87,7 +87,8 @@ static int run_machine(struct cli_result *cli, struct timeline *timeline)
 	enum vm_end_reason reason;
 	int status;
 
-	timeline_mark(timeline, TIMELINE_CONFIG);
+	if (config->timeline || cli->action == CLI_RESTORE) /* whose wishes are in the snapshot */
+		timeline_mark(timeline, TIMELINE_CONFIG);
 	bus_error_report();
 	if (check_reports(config, &err))
 		return fail(&err);

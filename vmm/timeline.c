@@ -33,7 +33,10 @@ void timeline_mark(struct timeline *t, enum timeline_event event)
 	/* One load where a mark comes again and again, as with every chunk of output. */
 	if (!t || atomic_load_explicit(&t->ns[event], memory_order_relaxed))
 		return;
-	if (atomic_compare_exchange_strong(&t->ns[event], &none, now_ns(CLOCK_MONOTONIC)))
+	if (!atomic_compare_exchange_strong(&t->ns[event], &none, now_ns(CLOCK_MONOTONIC)))
+		return;
+	/* CPU time costs a system call, and at the first mark nobody knows yet who wants it. */
+	if (event != TIMELINE_EXEC)
 		atomic_store(&t->cpu_ns[event], now_ns(CLOCK_PROCESS_CPUTIME_ID));
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Event loop: epoll, timerfd and posts from other threads. One thread runs a loop; everything that
+ * Event loop: descriptors, timers and posts from other threads. One thread runs a loop; everything that
  * a source's callback touches belongs to that thread. Other threads reach it through loop_post()
  * and loop_call() only.
  */
@@ -37,10 +37,11 @@ struct loop_work {
 
 /* A one-shot timer on CLOCK_MONOTONIC; zero-initialise, then loop_timer_init(). */
 struct loop_timer {
-	struct loop_source source;
 	loop_work_fn *fn;
 	void *opaque;
 	struct loop *loop;
+	struct loop_timer *next; /* maintained by the loop, under its lock */
+	uint64_t deadline;	 /* CLOCK_MONOTONIC ns, 0: not armed; likewise */
 };
 
 int loop_new(struct loop **out, struct err *err);
@@ -76,9 +77,12 @@ void loop_unpost(struct loop *loop, struct loop_work *work);
  */
 void loop_call(struct loop *loop, loop_work_fn *fn, void *opaque);
 
+/* 0; there is nothing that can fail. */
 int loop_timer_init(struct loop *loop, struct loop_timer *timer, loop_work_fn *fn, void *opaque,
 		    struct err *err);
-void loop_timer_arm(struct loop_timer *timer, uint64_t ns); /* from any thread; 0 disarms */
+/* From any thread; 0 disarms. It fires up to a millisecond late, never early. */
+void loop_timer_arm(struct loop_timer *timer, uint64_t ns);
+/* On the loop's thread, or while no thread runs the loop. */
 void loop_timer_destroy(struct loop_timer *timer);
 
 /* Runs until loop_quit(). Returns 0, or -errno if epoll itself failed. */

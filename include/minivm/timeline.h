@@ -29,7 +29,7 @@ enum timeline_event {
 struct timeline {
 	_Atomic uint64_t ns[TIMELINE_EVENTS]; /* CLOCK_MONOTONIC; 0: not (yet) */
 	/* The process's CPU time then, the guest's included. What a host that emulates spends on a
-	   guest's boot is here, whatever else it does meanwhile. */
+	   guest's boot is here, whatever else it does meanwhile. 0 at TIMELINE_EXEC. */
 	_Atomic uint64_t cpu_ns[TIMELINE_EVENTS];
 };
 

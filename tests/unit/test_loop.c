@@ -526,6 +526,58 @@ Test(loop, timers_fire_once_and_not_when_disarmed, .timeout = 10)
 	loop_free(loop);
 }
 
+struct race {
+	struct loop *loop;
+	struct loop_timer timer[3];
+	char order[4];
+	unsigned fired;
+};
+
+static void first_in(void *opaque)
+{
+	struct race *r = opaque;
+
+	r->order[r->fired++] = 'a';
+	loop_timer_arm(&r->timer[1], 1); /* the one that was far away; due in the next round */
+}
+
+static void second_in(void *opaque)
+{
+	struct race *r = opaque;
+
+	r->order[r->fired++] = 'b';
+	loop_quit(r->loop);
+}
+
+static void *arm_from_outside(void *opaque)
+{
+	struct race *r = opaque;
+
+	usleep(20000); /* the loop sleeps until the far deadline */
+	loop_timer_arm(&r->timer[0], 1000000);
+	return NULL;
+}
+
+Test(loop, a_timer_armed_by_another_thread_ends_a_longer_sleep, .timeout = 10)
+{
+	struct race r = {.loop = new_loop()};
+	struct err err = {0};
+	pthread_t thread;
+
+	cr_assert_eq(loop_timer_init(r.loop, &r.timer[0], first_in, &r, &err), 0);
+	cr_assert_eq(loop_timer_init(r.loop, &r.timer[1], second_in, &r, &err), 0);
+	cr_assert_eq(loop_timer_init(r.loop, &r.timer[2], second_in, &r, &err), 0);
+	loop_timer_arm(&r.timer[2], 3600 * 1000000000ull);
+	loop_timer_arm(&r.timer[1], 1800 * 1000000000ull);
+	cr_assert_eq(pthread_create(&thread, NULL, arm_from_outside, &r), 0);
+	cr_assert_eq(loop_run(r.loop), 0);
+	pthread_join(thread, NULL);
+	cr_assert_str_eq(r.order, "ab");
+	for (unsigned i = 0; i < 3; i++)
+		loop_timer_destroy(&r.timer[i]);
+	loop_free(r.loop);
+}
+
 Test(loop, freeing_nothing_is_fine)
 {
 	loop_free(NULL);
