@@ -16,6 +16,7 @@
 #define STREAM_BYTES (64ul << 20)
 #define AT_ONCE	     1000u
 #define IN_TURN	     10000u
+#define IN_TURN_MS   60000u /* machines in software do not come so far */
 /* KiB by which minivm's memory may differ when nothing has changed but time. */
 #define MEMORY_SLACK 128u
 
@@ -37,8 +38,15 @@ static struct vvsock_hdr header(struct conn *c, unsigned op)
 
 	h.buf_alloc = BUF_ALLOC;
 	h.fwd_cnt = c->received;
-	c->told = c->received;
 	return h;
+}
+
+/* The packet is sent, and with it what we say of ourselves. */
+static void submit(struct conn *c, int slot, const struct vvsock_hdr *h)
+{
+	c->told = h->fwd_cnt;
+	c->sent += h->len;
+	vvsock_submit(&v, slot, h, true);
 }
 
 static void say(struct conn *c, unsigned op, uint32_t flags)
@@ -46,6 +54,7 @@ static void say(struct conn *c, unsigned op, uint32_t flags)
 	struct vvsock_hdr h = header(c, op);
 
 	h.flags = flags;
+	c->told = h.fwd_cnt;
 	vvsock_send(&v, &h);
 }
 
@@ -116,8 +125,7 @@ static void send_bytes(struct conn *c, const void *bytes, uint32_t len)
 		cpu_pause();
 	memcpy(vvsock_payload(&v, slot), bytes, len);
 	h.len = len;
-	c->sent += len;
-	vvsock_submit(&v, slot, &h, true);
+	submit(c, slot, &h);
 }
 
 /* The next bytes of the connection, in packets of any size; what others get is lost. */
@@ -243,9 +251,8 @@ static bool stream_out(struct stream *s)
 		to[i] = vsock_byte(1, s->out + i);
 	s->out_sum = vsock_sum(s->out_sum, to, len);
 	s->out += len;
-	s->c.sent += len;
 	h.len = len;
-	vvsock_submit(&v, slot, &h, true);
+	submit(&s->c, slot, &h);
 	return true;
 }
 
@@ -276,7 +283,7 @@ static bool stream_in(struct stream *s)
 			stream_take(s, p.data, p.hdr.len);
 	}
 	vvsock_done(&v, &p);
-	if (s->c.received - s->c.told > BUF_ALLOC / 4)
+	if (p.hdr.op == VSOCK_OP_CREDIT_REQUEST || s->c.received - s->c.told > BUF_ALLOC / 4)
 		say(&s->c, VSOCK_OP_CREDIT_UPDATE, 0);
 	return true;
 }
@@ -367,10 +374,11 @@ static void a_thousand_at_once(void)
 
 static void ten_thousand_in_turn(void)
 {
-	uint64_t before = 0, after;
+	uint64_t before = 0, after, end = deadline_ms(IN_TURN_MS);
+	unsigned i;
 
 	OPEN();
-	for (unsigned i = 0; i < IN_TURN; i++) {
+	for (i = 0; i < IN_TURN && (i <= IN_TURN / 5 || !expired(end)); i++) {
 		struct conn c;
 
 		if (i == IN_TURN / 10)
@@ -381,7 +389,9 @@ static void ten_thousand_in_turn(void)
 	}
 	after = host_memory();
 	EXPECT(flat(before, after));
-	print("# %u connections in turn: memory %lu KiB, then %lu KiB\n", IN_TURN, before, after);
+	print("# %u connections in turn: memory %lu KiB, then %lu KiB\n", i, before, after);
+	if (i < IN_TURN)
+		SKIP("too slow a machine for all of them");
 }
 
 /* The host calls: connections to a port of ours. */
@@ -440,8 +450,7 @@ static void a_reader_that_stalls(void)
 			memset(vvsock_payload(&v, slot), (int)(c.sent >> 12), len);
 			sum = vsock_sum(sum, vvsock_payload(&v, slot), len);
 			h.len = len;
-			c.sent += len;
-			vvsock_submit(&v, slot, &h, true);
+			submit(&c, slot, &h);
 		}
 		if (vvsock_poll(&v, &p)) {
 			EXPECT(belongs(&c, &p) && p.hdr.op == VSOCK_OP_CREDIT_UPDATE);
