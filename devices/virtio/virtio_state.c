@@ -203,8 +203,10 @@ static int restore_running(struct virtio *virtio, struct state_reader *r, struct
 	if (ret)
 		return ret;
 	virtio->active = active;
-	if (active)
+	if (active) {
+		atomic_fetch_add_explicit(&virtio->activations, 1, memory_order_relaxed);
 		virtio->ops->activate(virtio->dev, virtio, virtio->accepted);
+	}
 	ret = virtio->ops->restore(virtio->dev, &device, err);
 	return ret ? ret : state_leave(&device, err);
 }

@@ -50,6 +50,11 @@ static const struct linux_case cases[] = {
     {"rng-no-driver", case_rng_no_driver, 0},
     {"vsock", case_vsock, 0},
 
+    {"snapshot", case_snapshot, DIRECT},
+    {"snapshot-2-cpus", case_snapshot_two_cpus, 0},
+    {"snapshot-again", case_snapshot_again, 0},
+    {"snapshot-refused", case_snapshot_refused, 0},
+
     {"kernel-cache", case_cache, 0},
     {"kernel-cache-cut", case_cache_cut, 0},
     {"kernel-cache-dir", case_cache_named, 0},

@@ -80,6 +80,9 @@ group_fn group_blkfull;	 /* DEV: the host's file system is full: EIO, and reads 
 group_fn group_files;	 /* DIR: a file written, synced, read back */
 group_fn group_mount;	 /* DEV,DIR: ext4 */
 
+/* ping.c */
+group_fn group_ping; /* DEV: answers "ping WORD" while the disk is busy; "stop", "off" */
+
 /* console.c */
 group_fn group_echo;  /* N: reads lines, prints "echo: LINE" */
 group_fn group_sum;   /* BYTES: reads so much, prints "sum: HASH" */

@@ -43,6 +43,7 @@ static const struct group groups[] = {
     {"cmdline", group_cmdline}, {"describe", group_describe}, {"poweroff", group_poweroff},
     {"button", group_button},	{"unbind", group_unbind},     {"hwrng", group_hwrng},
     {"vsock", group_vsock},
+    {"ping", group_ping},
 };
 
 static void put(const char *prefix, const char *fmt, va_list ap)

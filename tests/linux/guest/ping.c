@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A guest that answers while a lot goes on in it: for machines that are saved and go on elsewhere.
+ * A child keeps the disk busy, a timer ticks; each ping is answered once both have gone on since,
+ * with a checksum over 64 KiB that are read from the disk for it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../content.h"
+#include "checks.h"
+#include "pattern.h"
+
+#define READ_BYTES (64u << 10)
+#define BUSY_BYTES 4096u
+#define BUSY_SLOTS 64u /* behind what is read for pings */
+
+struct shared {
+	unsigned rounds; /* of the child's writes and reads */
+	bool bad;	 /* it did not find what it had written */
+};
+
+static volatile sig_atomic_t ticks;
+
+static void on_tick(int sig)
+{
+	(void)sig;
+	ticks++;
+}
+
+static void *buffer(size_t size)
+{
+	void *p = NULL;
+
+	return posix_memalign(&p, 4096, size) == 0 ? p : NULL;
+}
+
+/* Writes its own number all over the place and finds it again. */
+static void keep_busy(int fd, struct shared *shared)
+{
+	uint64_t *out = buffer(BUSY_BYTES), *in = buffer(BUSY_BYTES);
+
+	for (unsigned n = 1; out && in && !shared->bad; n++) {
+		off_t at = READ_BYTES + (off_t)(n * 7 % BUSY_SLOTS) * BUSY_BYTES;
+
+		for (unsigned i = 0; i < BUSY_BYTES / 8; i++)
+			out[i] = (uint64_t)n << 32 | i;
+		if (pwrite(fd, out, BUSY_BYTES, at) != BUSY_BYTES ||
+		    pread(fd, in, BUSY_BYTES, at) != BUSY_BYTES ||
+		    memcmp(in, out, BUSY_BYTES) != 0 || (n % 8 == 0 && fsync(fd) < 0))
+			shared->bad = true;
+		__atomic_add_fetch(&shared->rounds, 1, __ATOMIC_RELAXED);
+	}
+	_exit(1);
+}
+
+static unsigned rounds_of(struct shared *shared)
+{
+	return __atomic_load_n(&shared->rounds, __ATOMIC_RELAXED);
+}
+
+/* Both go on within a time that is long for any machine. */
+static bool goes_on(struct checks *c, struct shared *shared)
+{
+	unsigned rounds = rounds_of(shared);
+	sig_atomic_t before = ticks;
+	uint64_t end = now_ns() + 10000000000ull * c->slow;
+
+	while (now_ns() < end) {
+		if (rounds_of(shared) != rounds && ticks != before)
+			return true;
+		usleep(2000);
+	}
+	return false;
+}
+
+static void answer(struct checks *c, int fd, struct shared *shared, const char *word)
+{
+	static void *data;
+	uint64_t hash = CONTENT_HASH_START;
+
+	if (!data)
+		data = buffer(READ_BYTES);
+	if (!data || pread(fd, data, READ_BYTES, 0) != READ_BYTES) {
+		say("pong %s: reading the disk: %s", word, strerror(errno));
+		return;
+	}
+	hash = content_hash(hash, data, READ_BYTES);
+	if (shared->bad)
+		say("pong %s: the disk lost a write", word);
+	else if (!goes_on(c, shared))
+		say("pong %s: stuck", word);
+	else
+		say("pong %s %016llx", word, (unsigned long long)hash);
+}
+
+/* Until "stop" or "off"; true: "off". */
+static bool serve(struct checks *c, int fd, struct shared *shared)
+{
+	char line[128];
+
+	say("ready");
+	for (;;) {
+		if (!fgets(line, sizeof(line), stdin)) {
+			if (errno != EINTR || !ferror(stdin))
+				return false;
+			clearerr(stdin);
+			continue;
+		}
+		line[strcspn(line, "\r\n")] = '\0';
+		if (!strcmp(line, "stop") || !strcmp(line, "off"))
+			return line[0] == 'o';
+		if (!strncmp(line, "ping ", 5))
+			answer(c, fd, shared, line + 5);
+	}
+}
+
+void group_ping(struct checks *c, char *arg)
+{
+	const char *dev = next_field(&arg);
+	struct itimerval every = {{0, 100000}, {0, 100000}};
+	struct sigaction sa = {.sa_handler = on_tick, .sa_flags = SA_RESTART};
+	struct shared *shared =
+	    mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int fd = open(dev, O_RDWR | O_DIRECT | O_CLOEXEC);
+	pid_t child;
+	bool off;
+
+	if (!check(c, fd >= 0 && shared != MAP_FAILED, "the disk to be busy with", "%s: %s", dev,
+		   strerror(errno)))
+		return;
+	child = fork();
+	if (child == 0)
+		keep_busy(fd, shared);
+	sigaction(SIGALRM, &sa, NULL);
+	setitimer(ITIMER_REAL, &every, NULL);
+	off = serve(c, fd, shared);
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	check(c, !shared->bad, "no write was lost", "one was");
+	close(fd);
+	if (off) {
+		char none[] = "";
+
+		group_poweroff(c, none);
+	}
+}

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Cases: a live Linux is paused, saved, and goes on: the one that was saved, and restored ones, one
+ * after the other and several at once. The guest keeps a disk busy and a timer ticking; what counts
+ * is that it answers, with the right checksum (tests/linux/guest/ping.c).
+ */
+#include "suite.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "content.h"
+#include "pattern.h"
+
+#define SEED	     7
+#define PING_BYTES   (64u << 10)
+#define DISK_SECTORS 2048u
+#define CLONES_MAX   20
+/* Memory of its own that an idle clone may have, issue 5. */
+#define CLONE_KIB_MAX 3072
+
+#define LIMIT_MS 30000
+
+/* --- the commands --- */
+
+/* `minivm ARGS...` to its end, which must be with `status`. */
+static void command(struct test *t, int status, const char *const *args)
+{
+	const char *argv[8] = {t->opt->minivm};
+	struct proc_request req = {.argv = argv};
+	struct proc p;
+	int got = -1;
+
+	for (unsigned i = 0; i < 6 && args[i]; i++)
+		argv[i + 1] = args[i];
+	if (proc_start(&p, &req)) {
+		wrong(t, "cannot start %s", argv[0]);
+		return;
+	}
+	if (!proc_wait(&p, LIMIT_MS * t->opt->slow, &got) || got != status)
+		wrong(t, "`minivm %s`: status %d, want %d: %s", args[0], got, status, p.err.data);
+	proc_free(&p);
+}
+
+#define COMMAND(t, status, ...) command(t, status, (const char *const[]){__VA_ARGS__, NULL})
+
+/* --- pings --- */
+
+#define LINE_MAX_BYTES 64
+
+static void pong(char line[LINE_MAX_BYTES], unsigned n)
+{
+	static uint8_t data[PING_BYTES];
+
+	pattern_fill(data, SEED, 0, PING_BYTES / PATTERN_SECTOR);
+	snprintf(line, LINE_MAX_BYTES, "pong %u %016llx", n,
+		 (unsigned long long)content_hash(CONTENT_HASH_START, data, PING_BYTES));
+}
+
+static void send_ping(struct test *t, struct proc *p, unsigned n)
+{
+	char line[LINE_MAX_BYTES];
+
+	snprintf(line, sizeof(line), "ping %u\n", n);
+	if (!proc_send(p, line, strlen(line), LIMIT_MS))
+		wrong(t, "it does not take its input");
+}
+
+static void expect_pong(struct test *t, struct proc *p, const char *what, unsigned n)
+{
+	char line[LINE_MAX_BYTES];
+
+	pong(line, n);
+	if (!proc_expect(p, line, LIMIT_MS * t->opt->slow))
+		wrong(t, "%s does not answer ping %u: %s%s", what, n, p->out.data, p->err.data);
+}
+
+/* --- the machine that is saved --- */
+
+static const char *machine_name(struct test *t)
+{
+	return text(t, "test-%d", (int)getpid());
+}
+
+static void start_source(struct test *t, struct vm *vm, struct vm_request *req)
+{
+	/* Sockets in the case's own directory. */
+	setenv("XDG_RUNTIME_DIR", t->dir, 1);
+	req->disk[0] = text(t, "%s,overlay", make_disk(t, "busy.img", DISK_SECTORS, SEED));
+	req->checks = "ping=/dev/vda";
+	req->memory = "128M";
+	req->args[0] = "--name";
+	req->args[1] = machine_name(t);
+	vm_start(t, vm, req);
+	if (!vm_expect(vm, "ready"))
+		return;
+	send_ping(t, &vm->p, 0);
+	expect_pong(t, &vm->p, "the machine", 0);
+}
+
+/* A paused machine does not move; a resumed one goes on with what came meanwhile. */
+static void check_pause(struct test *t, struct vm *vm)
+{
+	COMMAND(t, 0, "pause", machine_name(t));
+	send_ping(t, &vm->p, 1);
+	proc_idle(&vm->p, 300);
+	if (strstr(vm->p.out.data, "pong 1"))
+		wrong(t, "it answers while it is paused");
+	COMMAND(t, 0, "resume", machine_name(t));
+	expect_pong(t, &vm->p, "the resumed machine", 1);
+}
+
+static const char *save(struct test *t, struct vm *vm)
+{
+	const char *dir = scratch_path(t, "snap");
+
+	COMMAND(t, 0, "snapshot", machine_name(t), dir);
+	COMMAND(t, 0, "snapshot", "verify", dir);
+	send_ping(t, &vm->p, 2);
+	expect_pong(t, &vm->p, "the machine that was saved", 2);
+	return dir;
+}
+
+static void end_source(struct vm *vm)
+{
+	vm_send(vm, "stop\n");
+	vm_finish(vm, 0);
+	vm_free(vm);
+}
+
+/* --- restored machines --- */
+
+/* With a name for the commands, or NULL. */
+static bool start_clone(struct test *t, struct proc *p, const char *dir, const char *name)
+{
+	const char *argv[] = {t->opt->minivm, "restore", dir, name ? "--name" : NULL, name, NULL};
+	const struct proc_request req = {.argv = argv};
+
+	if (proc_start(p, &req) == 0)
+		return true;
+	wrong(t, "cannot start %s", argv[0]);
+	return false;
+}
+
+/*
+ * To its orderly end. Not by our init where QEMU emulates the processor (7.2): it takes ports away
+ * from user mode when the task register holds a busy TSS, which is what KVM_GET_SREGS says of it.
+ * There the kernel powers off, by ACPI.
+ */
+static void stop_clone(struct test *t, struct proc *p)
+{
+	const char *word = t->opt->emulating ? "stop\n" : "off\n";
+	int status = -1;
+
+	if (!proc_send(p, word, strlen(word), LIMIT_MS) ||
+	    !proc_wait(p, LIMIT_MS * t->opt->slow, &status) || status != 0)
+		wrong(t, "a restored machine ended with status %d: %s%s", status, p->out.data,
+		      p->err.data);
+	if (!strstr(p->out.data, "ok - no write was lost"))
+		wrong(t, "a restored machine lost a write");
+}
+
+static void restore_in_a_row(struct test *t, const char *dir, unsigned times)
+{
+	for (unsigned i = 0; i < times && !*t->why; i++) {
+		struct proc p;
+
+		if (!start_clone(t, &p, dir, NULL))
+			return;
+		send_ping(t, &p, 100 + i);
+		expect_pong(t, &p, "a restored machine", 100 + i);
+		if (i == 0)
+			stop_clone(t, &p);
+		proc_free(&p);
+	}
+}
+
+/* A number of /proc/PID/smaps_rollup in KiB. */
+static unsigned memory_of(pid_t pid, const char *what)
+{
+	char name[64], line[256];
+	unsigned kib = 0, n;
+	FILE *in;
+
+	snprintf(name, sizeof(name), "/proc/%d/smaps_rollup", (int)pid);
+	in = fopen(name, "re");
+	while (in && fgets(line, sizeof(line), in)) {
+		if (strncmp(line, what, strlen(what)) == 0 &&
+		    sscanf(line + strlen(what), ": %u", &n) == 1)
+			kib = n;
+	}
+	if (in)
+		fclose(in);
+	return kib;
+}
+
+static unsigned own_memory(const struct proc *p)
+{
+	return memory_of(p->pid, "Private_Dirty") + memory_of(p->pid, "Private_Clean");
+}
+
+static void restore_at_once(struct test *t, const char *dir, unsigned count)
+{
+	static struct proc p[CLONES_MAX];
+	unsigned started = 0, most = 0;
+
+	while (started < count && start_clone(t, &p[started], dir, NULL))
+		started++;
+	for (unsigned i = 0; i < started; i++)
+		send_ping(t, &p[i], 200 + i);
+	for (unsigned i = 0; i < started && !*t->why; i++)
+		expect_pong(t, &p[i], "one of several restored machines", 200 + i);
+	for (unsigned i = 0; i < started; i++) {
+		unsigned own = own_memory(&p[i]);
+
+		most = own > most ? own : most;
+	}
+	tap_note(text(t, "%u clones at once, the largest has %u KiB of its own", started, most));
+	for (unsigned i = 0; i < started; i++)
+		proc_free(&p[i]);
+}
+
+static void run_snapshot(struct test *t, struct vm_request *req, unsigned in_a_row,
+			 unsigned at_once)
+{
+	const char *dir;
+	struct vm vm;
+
+	start_source(t, &vm, req);
+	check_pause(t, &vm);
+	dir = save(t, &vm);
+	restore_in_a_row(t, dir, in_a_row);
+	restore_at_once(t, dir, at_once);
+	end_source(&vm);
+}
+
+/* --- cases --- */
+
+void case_snapshot(struct test *t)
+{
+	struct vm_request req = {0};
+
+	run_snapshot(t, &req, t->opt->long_run ? 100 : 30, t->opt->long_run ? 20 : 8);
+}
+
+void case_snapshot_two_cpus(struct test *t)
+{
+	struct vm_request req = {.cpus = 2};
+
+	run_snapshot(t, &req, 5, 2);
+}
+
+/* A machine that was restored is saved, and what comes from that is restored. */
+void case_snapshot_again(struct test *t)
+{
+	struct vm_request req = {0};
+	const char *dir, *second = scratch_path(t, "second");
+	const char *name = text(t, "again-%d", (int)getpid());
+	struct vm vm;
+	struct proc p;
+
+	start_source(t, &vm, &req);
+	dir = save(t, &vm);
+	end_source(&vm);
+	if (!start_clone(t, &p, dir, name))
+		return;
+	send_ping(t, &p, 3);
+	expect_pong(t, &p, "a restored machine", 3);
+	COMMAND(t, 0, "snapshot", name, second);
+	COMMAND(t, 0, "snapshot", name, second); /* over the old one */
+	COMMAND(t, 0, "snapshot", "verify", second);
+	stop_clone(t, &p);
+	proc_free(&p);
+	restore_in_a_row(t, second, 1);
+}
+
+/* What cannot be: one line, and status 125. */
+void case_snapshot_refused(struct test *t)
+{
+	struct vm_request req = {0};
+	const char *dir, *state, *memory;
+	struct vm vm;
+
+	start_source(t, &vm, &req);
+	dir = save(t, &vm);
+	COMMAND(t, 125, "snapshot", "nobody", dir);
+	COMMAND(t, 125, "pause", "nobody");
+	COMMAND(t, 125, "snapshot", machine_name(t), t->dir); /* no snapshot there */
+	COMMAND(t, 0, "ps");
+	end_source(&vm);
+	COMMAND(t, 125, "restore", scratch_path(t, "nothing"));
+	COMMAND(t, 125, "restore", dir, "--disk", "disk9=/dev/null");
+	state = text(t, "%s/state", dir);
+	memory = text(t, "%s/memory", dir);
+	if (truncate(memory, 64 << 20))
+		wrong(t, "truncate");
+	COMMAND(t, 125, "restore", dir);
+	COMMAND(t, 125, "snapshot", "verify", dir);
+	if (truncate(state, 1000))
+		wrong(t, "truncate");
+	COMMAND(t, 125, "restore", dir);
+}
