@@ -181,6 +181,33 @@ static const struct refusal table[] = {
      .kvm = true},
     {"directory for statistics", {K, "--stats", "@dir"}, .want = "@dir", .kvm = true},
 
+    /* vsock */
+    {"text in the place of the vsock socket",
+     {K, "--vsock", "cid=3,uds=@text"},
+     .want = "@text",
+     .kvm = true},
+    {"directory in the place of the vsock socket",
+     {K, "--vsock", "cid=3,uds=@dir"},
+     .want = "@dir",
+     .kvm = true},
+    {"vsock socket in a missing directory",
+     {K, "--vsock", "cid=3,uds=@no/such"},
+     .want = "@no/such",
+     .kvm = true},
+    {"vsock socket with a long name",
+     {K, "--vsock",
+      "cid=3,uds=@0123456789012345678901234567890123456789012345678901234567890123456789"
+      "0123456789012345678901234567"},
+     .want = "96",
+     .kvm = true},
+    {"vsock socket where the user may not write",
+     {K, "--vsock", "cid=3,uds=@closed/new"},
+     .want = "@closed/new",
+     .kvm = true,
+     .root = true,
+     .prepare = become_nobody_with_kvm},
+    {"CID of the host", {K, "--vsock", "cid=2,uds=@new-socket"}, .want = "\"2\""},
+
     /* nothing is written when another thing is wrong */
     {"missing kernel, all outputs new",
      {"--kernel", "@no-such", "--console", "file=@new-console", "--stats", "@new-stats", "--disk",
