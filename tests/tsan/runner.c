@@ -17,7 +17,7 @@ void tsan_register(struct tsan_test *test)
 
 static bool selected(const struct tsan_test *test, int argc, char *argv[])
 {
-	if (test->disabled)
+	if (test->disabled || !test->name)
 		return false;
 	for (int i = 1; i < argc; i++)
 		if (!strcmp(argv[i], test->suite))
@@ -25,14 +25,30 @@ static bool selected(const struct tsan_test *test, int argc, char *argv[])
 	return argc < 2;
 }
 
+/* A test's own init and fini come before those of its suite. */
+static const struct tsan_test *suite_of(const struct tsan_test *test)
+{
+	static const struct tsan_test none;
+
+	for (const struct tsan_test *t = tests; t; t = t->next) {
+		if (!t->name && !strcmp(t->suite, test->suite))
+			return t;
+	}
+	return &none;
+}
+
 static void child(const struct tsan_test *test)
 {
+	const struct tsan_test *suite = suite_of(test);
+	void (*init)(void) = test->init ? test->init : suite->init;
+	void (*fini)(void) = test->fini ? test->fini : suite->fini;
+
 	alarm(test->timeout > 0 ? (unsigned)test->timeout : 60);
-	if (test->init)
-		test->init();
+	if (init)
+		init();
 	test->fn();
-	if (test->fini)
-		test->fini();
+	if (fini)
+		fini();
 	fflush(NULL);
 	exit(0);
 }

@@ -43,6 +43,15 @@ void tsan_register(struct tsan_test *test);
 	}                                                                                          \
 	static void s##_##n##_impl(void)
 
+/* What its tests have in common: an entry without a name. */
+#define TestSuite(s, ...)                                                                          \
+	static struct tsan_test s##_suite = {.suite = #s, __VA_ARGS__};                            \
+	__attribute__((constructor)) static void s##_suite_register(void)                          \
+	{                                                                                          \
+		tsan_register(&s##_suite);                                                         \
+	}                                                                                          \
+	struct tsan_test
+
 #define TSAN_FAIL(what, ...)                                                                       \
 	do {                                                                                       \
 		fprintf(stderr, "%s:%d: %s", __FILE__, __LINE__, what);                            \
@@ -75,12 +84,21 @@ void tsan_register(struct tsan_test *test);
 #define cr_assert_arr_eq(a, b, n, ...) TSAN_CHECK(!memcmp(a, b, n), #a " equals " #b, __VA_ARGS__)
 #define cr_assert_arr_neq(a, b, n, ...)                                                            \
 	TSAN_CHECK(memcmp(a, b, n), #a " differs from " #b, __VA_ARGS__)
-#define cr_expect	  cr_assert
-#define cr_expect_eq	  cr_assert_eq
-#define cr_expect_neq	  cr_assert_neq
-#define cr_expect_str_eq  cr_assert_str_eq
-#define cr_expect_arr_eq  cr_assert_arr_eq
-#define cr_log_info(...)  fprintf(stderr, __VA_ARGS__)
-#define cr_log_error(...) fprintf(stderr, __VA_ARGS__)
+#define cr_expect	   cr_assert
+#define cr_expect_fail	   cr_assert_fail
+#define cr_expect_not	   cr_assert_not
+#define cr_expect_eq	   cr_assert_eq
+#define cr_expect_neq	   cr_assert_neq
+#define cr_expect_lt	   cr_assert_lt
+#define cr_expect_leq	   cr_assert_leq
+#define cr_expect_gt	   cr_assert_gt
+#define cr_expect_geq	   cr_assert_geq
+#define cr_expect_null	   cr_assert_null
+#define cr_expect_not_null cr_assert_not_null
+#define cr_expect_str_eq   cr_assert_str_eq
+#define cr_expect_arr_eq   cr_assert_arr_eq
+#define cr_expect_arr_neq  cr_assert_arr_neq
+#define cr_log_info(...)   fprintf(stderr, __VA_ARGS__)
+#define cr_log_error(...)  fprintf(stderr, __VA_ARGS__)
 
 #endif
