@@ -147,22 +147,6 @@ static unsigned balloon_counters(const void *dev, struct device_counter out[BOAR
 
 static const struct device_kind kinds[] = {
     {
-	.name = "console",
-	.ops = &virtio_console_ops,
-	.wanted_here = board_hvc_wanted,
-	.make = board_hvc_make,
-	.counters = board_console_counters,
-	.drain = board_console_drain,
-    },
-    {
-	.name = "ports",
-	.ops = &virtio_console_ops,
-	.wanted = board_ports_wanted,
-	.make = board_ports_make,
-	.counters = board_console_counters,
-	.drain = board_console_drain,
-    },
-    {
 	.name = "rng",
 	.ops = &virtio_rng_ops,
 	.wanted = rng_wanted,
@@ -182,6 +166,22 @@ static const struct device_kind kinds[] = {
 	.wanted = balloon_wanted,
 	.make = balloon_make,
 	.counters = balloon_counters,
+    },
+    {
+	.name = "console",
+	.ops = &virtio_console_ops,
+	.wanted_here = board_hvc_wanted,
+	.make = board_hvc_make,
+	.counters = board_console_counters,
+	.drain = board_console_drain,
+    },
+    {
+	.name = "ports",
+	.ops = &virtio_console_ops,
+	.wanted = board_ports_wanted,
+	.make = board_ports_make,
+	.counters = board_console_counters,
+	.drain = board_console_drain,
     },
 };
 

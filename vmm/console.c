@@ -22,6 +22,9 @@
  * none, the guest is kept waiting for STALL_NS, which a reader that is merely slow will use to make
  * room; one that does not is stalled, and from then on hvc0's bytes are dropped, and counted, until
  * it has read all that is there. Input is hvc0's while the guest's driver has it, else the UART's.
+ * Linux's driver drops input from when it has given buffers until its console is registered, and
+ * nothing says when that is; so input is held back until hvc0 has brought output, our init has said
+ * that user space is there, or HOLD_NS have gone by.
  *
  * Threads. The chip calls console_tx_ready() and console_rx_room() on vCPU threads; they only arm
  * the timer and post the work. All else runs on the loop's thread, which is also the virtio
@@ -51,6 +54,7 @@
 
 /* hvc0's: touched as far as a reader is behind. */
 #define SHARED_CAPACITY (256u << 10)
+#define HOLD_NS		1000000000ull
 #define STALL_NS	250000000ull
 
 #define ESCAPE_KEY 0x01 /* Ctrl-A */
@@ -81,7 +85,10 @@ struct console {
 	bool waiting;	/* the guest, for room; since `stall` was armed */
 	bool dropping;	/* nobody reads */
 	bool drop_said;
-	bool virtio_open; /* the guest's driver has it */
+	bool virtio_open;	/* the guest's driver has it */
+	bool listening;		/* and it will not drop input any more */
+	struct loop_timer hold; /* until then, at most */
+	struct loop_work up_work;
 	_Atomic uint64_t virtio_dropped;
 	struct loop_work resize_work;
 };
@@ -258,14 +265,14 @@ static size_t rx_space(struct console *c)
 {
 	if (!c->virtio_open)
 		return serial_rx_space(c->serial);
-	return virtio_console_rx_ready(c->virtio, 0) ? CHUNK_IN : 0;
+	return c->listening && virtio_console_rx_ready(c->virtio, 0) ? CHUNK_IN : 0;
 }
 
 static size_t rx_push(struct console *c, const void *bytes, size_t len)
 {
 	if (!c->virtio_open)
 		return serial_rx_push(c->serial, bytes, len);
-	return virtio_console_rx_push(c->virtio, 0, bytes, len);
+	return c->listening ? virtio_console_rx_push(c->virtio, 0, bytes, len) : 0;
 }
 
 /* Gives the receiver what it takes. If that is not all, it will call for the rest. */
@@ -455,6 +462,21 @@ static size_t put_shared(struct console *c, const struct iovec *iov, unsigned n,
 	return taken;
 }
 
+static void on_listening(void *opaque)
+{
+	struct console *c = opaque;
+
+	if (!c->virtio_open || c->listening)
+		return;
+	c->listening = true;
+	loop_post(c->loop, &c->in_work);
+}
+
+void console_guest_is_up(struct console *c)
+{
+	loop_post(c->loop, &c->up_work);
+}
+
 static size_t virtio_output(void *opaque, const struct iovec *iov, unsigned n, size_t len)
 {
 	struct console *c = opaque;
@@ -468,6 +490,7 @@ static size_t virtio_output(void *opaque, const struct iovec *iov, unsigned n, s
 		drop_output(c, len);
 		taken = len;
 	}
+	on_listening(c);
 	if (!c->flush_due)
 		loop_timer_arm(&c->flush, FLUSH_NS);
 	c->flush_due = true;
@@ -477,9 +500,16 @@ static size_t virtio_output(void *opaque, const struct iovec *iov, unsigned n, s
 static void virtio_opened(void *opaque, bool open)
 {
 	struct console *c = opaque;
+	struct err err;
 
 	c->virtio_open = open;
-	loop_post(c->loop, &c->in_work);
+	c->listening = false;
+	if (!open)
+		loop_post(c->loop, &c->in_work);
+	else if (!c->hold.loop && loop_timer_init(c->loop, &c->hold, on_listening, c, &err) < 0)
+		on_listening(c);
+	else
+		loop_timer_arm(&c->hold, HOLD_NS);
 }
 
 const struct virtio_console_host console_virtio_host = {
@@ -565,6 +595,7 @@ int console_new(struct loop *loop, const struct irq_line *irq, const struct cons
 	c->in.fd = -1;
 	c->out.fd = -1;
 	c->in_work = (struct loop_work){.fn = on_in_work, .opaque = c};
+	c->up_work = (struct loop_work){.fn = on_listening, .opaque = c};
 	c->resize_work = (struct loop_work){.fn = on_resize, .opaque = c};
 	if (serial_new(irq, &host, TX_CAPACITY, &c->serial, err) < 0)
 		goto fail;
@@ -595,10 +626,12 @@ void console_destroy(struct console *c)
 		return;
 	loop_unpost(c->loop, &c->in_work);
 	loop_unpost(c->loop, &c->resize_work);
+	loop_unpost(c->loop, &c->up_work);
 	loop_unwatch(c->loop, &c->in_source);
 	loop_unwatch(c->loop, &c->out_source);
 	loop_timer_destroy(&c->flush);
 	loop_timer_destroy(&c->stall);
+	loop_timer_destroy(&c->hold);
 	hostfd_close(&c->in);
 	hostfd_close(&c->out);
 	serial_destroy(c->serial);

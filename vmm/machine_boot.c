@@ -16,6 +16,7 @@
  *   console=hvc0       messages and shell there
  *   panic=-1           reset at once after a panic
  *   minivm.dsr         our guest init heeds COM1's DSR line, see lifeline.c
+ *   minivm.ports=N     with named ports: our guest init waits for them and names them
  * then, by description:
  *   reboot=a           reset through the ACPI reset register
  *   pci=conf1,noearly  no PCI device but a configuration space (devices/pci_config.c): with off, a
@@ -106,6 +107,8 @@ static int build_cmdline(struct machine *m, struct err *err)
 									   : BOARD_CMDLINE_SERIAL,
 				  m->describe == DESCRIBE_ACPI ? BOARD_CMDLINE_ACPI
 							       : BOARD_CMDLINE_NO_ACPI);
+	if (!ret && config->port_count > 0)
+		ret = cmdline_add(c, err, "minivm.ports=%u", config->port_count);
 	if (!ret && m->emulating)
 		ret = add_assist_words(c, err);
 	if (!ret)

@@ -266,6 +266,7 @@ int main(int argc, char **argv)
 	read_words(&in);
 	setup_console(in.words.console);
 	setup_late_mounts();
+	setup_ports(in.words.ports);
 	setup_hostname(in.words.hostname);
 	setup_loopback();
 	if (in.words.bad)

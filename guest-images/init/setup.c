@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "init.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
@@ -16,6 +17,8 @@
 
 enum {
 	MARK_PORT = 0xf5,
+	PORTS_WAIT_MS = 2000,
+	PORTS_POLL_MS = 10,
 };
 
 struct mount_point {
@@ -107,6 +110,46 @@ static bool read_line(const char *path, char *line, size_t size)
 	line[n] = '\0';
 	line[strcspn(line, "\n")] = '\0';
 	return line[0];
+}
+
+#define PORTS_CLASS "/sys/class/virtio-ports"
+
+/* Links those that have their names by now; returns how many. */
+static unsigned int link_ports(void)
+{
+	DIR *dir = opendir(PORTS_CLASS);
+	const struct dirent *entry;
+	unsigned int named = 0;
+
+	while (dir && (entry = readdir(dir))) {
+		char path[320], name[65], target[280];
+
+		snprintf(path, sizeof(path), PORTS_CLASS "/%s/name", entry->d_name);
+		if (entry->d_name[0] == '.' || !read_line(path, name, sizeof(name)))
+			continue;
+		named++;
+		snprintf(target, sizeof(target), "../%s", entry->d_name);
+		snprintf(path, sizeof(path), "/dev/virtio-ports/%s", name);
+		link_one(target, path);
+	}
+	if (dir)
+		closedir(dir);
+	return named;
+}
+
+void setup_ports(unsigned int count)
+{
+	unsigned int waited = 0;
+
+	if (count == 0)
+		return;
+	mkdir("/dev/virtio-ports", 0755);
+	while (link_ports() < count && waited < PORTS_WAIT_MS) {
+		usleep(PORTS_POLL_MS * 1000);
+		waited += PORTS_POLL_MS;
+	}
+	if (waited >= PORTS_WAIT_MS)
+		complain("virtio ports: not all of %u are there", count);
 }
 
 void setup_hostname(const char *name)

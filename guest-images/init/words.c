@@ -54,7 +54,7 @@ static char *next_word(char **rest, char **value)
 	return word;
 }
 
-static bool parse_grace(const char *text, unsigned int *grace)
+static bool parse_number(const char *text, unsigned int max, unsigned int *number)
 {
 	unsigned int n = 0;
 
@@ -64,10 +64,10 @@ static bool parse_grace(const char *text, unsigned int *grace)
 		if (*text < '0' || *text > '9')
 			return false;
 		n = n * 10 + (unsigned int)(*text - '0');
-		if (n > WORDS_MAX_GRACE)
+		if (n > max)
 			return false;
 	}
-	*grace = n;
+	*number = n;
 	return true;
 }
 
@@ -89,7 +89,9 @@ static bool take_word(struct words *w, const char *name, char *value)
 	else if (!strcmp(name, "console"))
 		w->console = value;
 	else if (!strcmp(name, "grace"))
-		return parse_grace(value, &w->grace);
+		return parse_number(value, WORDS_MAX_GRACE, &w->grace);
+	else if (!strcmp(name, "ports"))
+		return parse_number(value, WORDS_MAX_PORTS, &w->ports);
 	else
 		return false;
 	return true;

@@ -12,6 +12,7 @@
 enum {
 	WORDS_DEFAULT_GRACE = 5, /* seconds from SIGTERM to SIGKILL */
 	WORDS_MAX_GRACE = 3600,
+	WORDS_MAX_PORTS = 64,
 	EXIT_CANNOT_EXECUTE = 126, /* as a shell has them */
 	EXIT_NOT_FOUND = 127,
 	EXIT_SIGNAL_BASE = 128,
@@ -24,6 +25,7 @@ struct words {
 	char *hostname;	    /* minivm.hostname=NAME */
 	char *console;	    /* minivm.console=TTY, a name below /dev */
 	unsigned int grace; /* minivm.grace=SECONDS */
+	unsigned int ports; /* minivm.ports=N: so many named virtio ports */
 	bool dsr;	    /* minivm.dsr: the VMM drives DSR on COM1 */
 	char *bad;	    /* the first minivm. word that is unknown or has a bad value */
 	int args;	    /* words behind "--": the kernel puts these last into init's argv */

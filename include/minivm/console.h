@@ -58,6 +58,8 @@ void console_attach(struct console *c, struct virtio_console *virtio);
 bool console_size(const struct console *c, uint16_t *cols, uint16_t *rows);
 /* The terminal may have another size now. From any thread. */
 void console_resized(struct console *c);
+/* User space has begun: whoever wants input can have it. From any thread. */
+void console_guest_is_up(struct console *c);
 /* Bytes of the virtio console that were dropped. Any thread. */
 uint64_t console_dropped(const struct console *c);
 

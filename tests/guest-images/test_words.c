@@ -28,6 +28,7 @@ static const struct {
 	const char *exec, *sh, *hostname, *console, *bad;
 	unsigned int grace;
 	bool dsr;
+	unsigned int ports;
 	int args;
 } cases[] = {
     {"", .grace = 5},
@@ -54,6 +55,9 @@ static const struct {
     {"minivm.grace=", .bad = "minivm.grace", .grace = 5},
     {"minivm.grace", .bad = "minivm.grace", .grace = 5},
     {"minivm.dsr", .dsr = true, .grace = 5},
+    {"minivm.ports=3", .ports = 3, .grace = 5},
+    {"minivm.ports=65", .bad = "minivm.ports", .grace = 5},
+    {"minivm.ports=x", .bad = "minivm.ports", .grace = 5},
     {"minivm.dsr=1", .bad = "minivm.dsr", .grace = 5},
     {"minivm.nonsense=1 minivm.other", .bad = "minivm.nonsense", .grace = 5},
     {"minivm. minivm", .bad = "minivm.", .grace = 5},
@@ -80,6 +84,7 @@ static void test_parse(void)
 		check(same(w.bad, cases[i].bad), "bad", cases[i].line);
 		check(w.grace == cases[i].grace, "grace", cases[i].line);
 		check(w.dsr == cases[i].dsr, "dsr", cases[i].line);
+		check(w.ports == cases[i].ports, "ports", cases[i].line);
 		check(w.args == cases[i].args, "args", cases[i].line);
 	}
 }

@@ -173,5 +173,7 @@ case_fn case_stdin_dialogue, case_stdin_early, case_stdin_file, case_stdin_null,
     case_stdout_lines, case_stdout_closed, case_stdout_stuck, case_terminal, case_terminal_sigterm,
     case_terminal_fatal, case_terminal_escape, case_console_file, case_console_none,
     case_stats_stdout;
+/* suite_hvc.c */
+case_fn case_hvc_auto, case_hvc_order, case_hvc_terminal, case_hvc_stuck, case_hvc_full, case_ports;
 
 #endif
