@@ -77,6 +77,7 @@ make_job() {
 	rm -rf $job
 	mkdir -p $job/payloads
 	cp build/minivm build/guest-suite build/linux-suite build/linux-checks build/hostile-suite $job/
+	cp build/bench build/floor $job/
 	cp build/guest/*.elf $job/payloads/
 	cp guest-images/kernel/bzImage build/guest/vmlinux build/guest/root.img build/guest/initrd.cpio $job/
 }
@@ -97,6 +98,10 @@ make_disk() {
 linux_args="--minivm ./minivm --kernel bzImage --vmlinux vmlinux --root root.img --initrd initrd.cpio --checks linux-checks"
 [ $long = 0 ] || linux_args="$linux_args --long"
 outer_args="$linux_args --debian /disk/debian --packed /disk/packed"
+
+# Counts that must not grow (docs/benchmarks.md); any kernel does for them.
+figures_args="--counts --minivm ./minivm --floor ./floor --first vmlinux --bzimage bzImage \
+	--vmlinux vmlinux --root root.img --exits payloads/round_trip.elf"
 
 # Runs $job/run in an outer machine. QEMU's multi-threaded emulation hangs now and then (see
 # tests/outer/hold.c for the case that is understood): a machine that came to no end is started once
@@ -137,6 +142,7 @@ outer_job() { # the suites, each with its log between markers
 	cat >$job/run <<EOF
 echo "@@ payloads"; ./guest-suite --minivm ./minivm --payloads payloads; echo "@@ status \$?"
 echo "@@ hostile"; ./hostile-suite --minivm ./minivm --kernel bzImage --root root.img; echo "@@ status \$?"
+echo "@@ figures"; mkdir -p /tmp/figures; ./bench $figures_args --work /tmp/figures; echo "@@ status \$?"
 echo "@@ linux"; ./linux-suite $outer_args; echo "@@ status \$?"
 exit 0
 EOF
@@ -147,7 +153,7 @@ EOF
 		count 0 1 0
 	}
 	local name rc
-	for name in payloads hostile linux; do
+	for name in payloads hostile figures linux; do
 		awk -v n="$name" '/^@@ status/ {on = 0} on {print} $0 ~ "^@@ " n {on = 1}' \
 			$logs/outer.log >$logs/outer-$name.log
 		rc=$(awk -v n="$name" '$0 ~ "^@@ " n {on = 1} on && /^@@ status/ {print $3; exit}' $logs/outer.log | tr -d '\r')
@@ -164,6 +170,11 @@ direct_jobs() {
 		count 0 0 2
 		return
 	fi
+	mkdir -p build/figures
+	# shellcheck disable=SC2086 # a list of words
+	(cd $job && exec timeout -k 5 100 ./bench $figures_args --only syscalls --work ../figures) \
+		>$logs/direct-figures.log 2>&1 </dev/null
+	take_suite direct-figures $logs/direct-figures.log $?
 	suite direct-payloads 300 $job/guest-suite --minivm build/minivm --payloads $job/payloads
 	(
 		cd $job || exit 1

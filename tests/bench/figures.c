@@ -109,13 +109,21 @@ void figure_start(struct bench *b, struct results *r)
 
 /* --- system calls before it --- */
 
+#define SYSCALL_RUNS 7
+
+/*
+ * Of all threads: what a start costs the host. The main thread starts the vCPUs and goes on with
+ * the devices' threads, so a few calls of it are before or after the first KVM_RUN as the scheduler
+ * likes. The median is judged; where only counts are wanted, on a machine that is busy with other
+ * tests, the least.
+ */
 void figure_syscalls(struct bench *b, struct results *r)
 {
 	const struct vm vm = {
 	    .kernel = b->first, .mib = MIB_SMALL, .disk = b->root, .disk_ro = true};
 	struct row *row = results_row(r, "", false, "system calls before KVM_RUN");
 
-	for (unsigned i = 0; i < 3 * WHO_COUNT; i++) {
+	for (unsigned i = 0; i < (1 + SYSCALL_RUNS) * WHO_COUNT; i++) {
 		enum who who = i % WHO_COUNT;
 		struct syscall_count count;
 		struct argv argv;
@@ -126,10 +134,13 @@ void figure_syscalls(struct bench *b, struct results *r)
 		rc = count_syscalls(argv.arg, &count);
 		if (rc)
 			bench_fail(b, "%s: system calls: %s", who_name(who), strerror(-rc));
-		else
+		else if (i >= WHO_COUNT) /* the first one fills minivm's cache of kernels */
 			series_add(&row->s[who], count.total);
 	}
-	judge_value(row, 100, 0);
+	if (b->counts)
+		judge_least(row, 100);
+	else
+		judge_value(row, 100, 0);
 }
 
 /* --- memory beside the guest's --- */
