@@ -86,9 +86,9 @@ make_job() {
 # machine, on /disk. Debian's are fetched once; the cases that miss one are skipped and say so.
 disk=build/disk.img
 make_disk() {
-	tests/linux/debian/fetch.sh build/debian/cloud cloud
-	tests/linux/debian/root.sh build/debian/root.img
-	[ $long = 0 ] || tests/linux/debian/fetch.sh build/debian/generic generic
+	timeout 300 tests/linux/debian/fetch.sh build/debian/cloud cloud
+	timeout 300 tests/linux/debian/root.sh build/debian/root.img
+	[ $long = 0 ] || timeout 300 tests/linux/debian/fetch.sh build/debian/generic generic
 	rm -rf build/disk $disk
 	mkdir -p build/disk build/debian
 	cp -al build/packed build/debian build/disk/
