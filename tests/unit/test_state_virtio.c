@@ -18,7 +18,7 @@ struct echo {
 	struct virtio *virtio;
 	uint64_t number;
 	_Atomic unsigned notified, paused, resumed;
-	bool hold; /* leaves everything in its queue */
+	_Atomic bool hold; /* leaves everything in its queue */
 };
 
 static uint64_t echo_features(void *dev)

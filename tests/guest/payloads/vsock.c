@@ -16,7 +16,7 @@
 #define STREAM_BYTES (64ul << 20)
 #define AT_ONCE	     1000u
 #define IN_TURN	     10000u
-#define IN_TURN_MS   60000u /* machines in software do not come so far */
+#define IN_TURN_MS   20000u /* machines in software do not come so far */
 /* KiB by which minivm's memory may differ when nothing has changed but time. */
 #define MEMORY_SLACK 128u
 
@@ -378,10 +378,10 @@ static void ten_thousand_in_turn(void)
 	unsigned i;
 
 	OPEN();
-	for (i = 0; i < IN_TURN && (i <= IN_TURN / 5 || !expired(end)); i++) {
+	for (i = 0; i < IN_TURN && (i <= IN_TURN / 10 || !expired(end)); i++) {
 		struct conn c;
 
-		if (i == IN_TURN / 10)
+		if (i == IN_TURN / 20)
 			before = host_memory();
 		EXPECT(dial(&c, PORT + i % 7, SERVICE_ECHO));
 		EXPECT(echoes(&c, i));
