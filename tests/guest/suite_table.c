@@ -157,7 +157,7 @@ const struct suite_case suite_cases[] = {
      .cpus = 2,
      .words = "cpus=2 times",
      .disk = {HOSTILE_DISK},
-     .limit_s = 120},
+     .limit_s = 150},
     {.name = "rng", .args = {"--rng", "on"}, .limit_s = 30},
     {.name = "rng-rate",
      .payload = "rng",

@@ -86,11 +86,11 @@ static void prepare(struct slot *s, uint32_t random)
 
 	s->writing = 0;
 	s->sector = own_sectors(s);
-	if (random % 4 == 0) {
+	if (random % 8 < 5) {
 		type = BAD_TYPE;
-	} else if (random % 4 == 1 || (random % 4 == 2 && !s->written)) {
-		s->sector = random / 4 % (MAIN_WRITTEN - each + 1);
-	} else if (random % 4 == 3) {
+	} else if (random % 8 == 5 || (random % 8 == 6 && !s->written)) {
+		s->sector = random / 8 % (MAIN_WRITTEN - each + 1);
+	} else if (random % 8 == 7) {
 		type = VBLK_T_OUT;
 		s->writing = 1000 + random;
 		pattern_fill(s->data, s->writing, s->sector, each);
@@ -221,7 +221,7 @@ static bool wait_for_interrupt(void)
 /* A batch of requests, all waited for by interrupts only. */
 static void one_batch(uint32_t *seed)
 {
-	unsigned n = 1 + next_random(seed) % SLOTS;
+	unsigned n = SLOTS / 4 + next_random(seed) % (3 * SLOTS / 4 + 1);
 	/* Often an interrupt for the first answer, else one for most of them at once. */
 	uint16_t after = next_random(seed) % 2 ? 0 : (uint16_t)(n * 3 / 4);
 
@@ -252,15 +252,15 @@ static void many_batches(uint64_t features, uint64_t requests)
 	      blk.q.kicks);
 }
 
-/* All indices run over, and used_event and avail_event with them. */
+/* All indices run over, and used_event and avail_event with them. (Without EVENT_IDX: blk.) */
 static void wrap_event_idx(void)
 {
-	many_batches(VBLK_F_ALL, 70000);
+	many_batches(VBLK_F_ALL, 66000);
 }
 
 static void wrap_flags(void)
 {
-	many_batches(VBLK_F_ALL & ~VF_EVENT_IDX, 70000);
+	many_batches(VBLK_F_ALL & ~VF_EVENT_IDX, 10000);
 }
 
 /* --- kicks --- */
@@ -284,11 +284,13 @@ static void wait_until_out(uint64_t most)
  */
 static void trickle(uint64_t features)
 {
-	enum { REQUESTS = 60000 };
+	enum { REQUESTS = 60000, MOST_MS = 2500 };
+	uint64_t enough;
 	uint32_t seed = 6;
 
 	OPEN(features, 1);
-	while (!trouble && offered < REQUESTS) {
+	enough = deadline_ms(MOST_MS);
+	while (!trouble && offered < REQUESTS && !expired(enough)) {
 		uint64_t pause = rdtsc() + next_random(&seed) % 4096;
 
 		submit(&slots[offered % SLOTS], 0); /* no I/O */
@@ -423,7 +425,7 @@ static long start_again(void *arg)
 static void submit_writes(uint32_t *seed)
 {
 	for (unsigned i = 0; i < SLOTS; i++)
-		submit(&slots[i], next_random(seed) | 3);
+		submit(&slots[i], next_random(seed) | 7);
 }
 
 static void reset_round(unsigned round, uint32_t *seed)
@@ -464,7 +466,7 @@ static struct spinlock lock; /* ring and slots */
 static struct smp_barrier start_line;
 static volatile bool stop;
 
-#define SHARE	 3000u
+#define SHARE	 1500u
 #define MY_SLOTS (SLOTS / 2)
 
 /* Both: whoever sees the interrupt takes the answers of both, under the lock. */
@@ -569,7 +571,7 @@ static long batches_while_disturbed(void *arg)
 
 	(void)arg;
 	smp_barrier_wait(&start_line, 2, WAIT_MS);
-	while (!trouble && offered < 6000)
+	while (!trouble && offered < 3000)
 		one_batch(&seed);
 	return 0;
 }
