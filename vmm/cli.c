@@ -150,7 +150,7 @@ static const struct cli_option option_table[] = {
 	.key = "mode",
 	.set = config_set_console,
 	.words = "auto serial virtio none file=",
-	.help = "the guest's console (default serial)",
+	.help = "the guest's console (default auto)",
 	.more =
 	    "serial: the serial port, on standard input and output. virtio: hvc0 beside it, for "
 	    "all but early messages. auto: virtio where the kernel has the driver built in. "

@@ -21,7 +21,7 @@ void config_init(struct vm_config *config)
 	    .memory = CONFIG_MEMORY_DEFAULT,
 	    .pages = GUEST_PAGES_SMALL,
 	    .kernel_cached = true,
-	    .console = CONSOLE_SERIAL,
+	    .console = CONSOLE_AUTO,
 	    .assist = ASSIST_AUTO,
 	    .describe = DESCRIBE_AUTO,
 	    .entry = ENTRY_AUTO,

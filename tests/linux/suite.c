@@ -133,6 +133,7 @@ static const struct linux_case cases[] = {
 
     {"stdin-dialogue", case_stdin_dialogue, DIRECT},
     {"stdin-early", case_stdin_early, 0},
+    {"stdin-early-uart", case_stdin_early_uart, LONG},
     {"stdin-file", case_stdin_file, 0},
     {"stdin-null", case_stdin_null, 0},
     {"stdin-bulk", case_stdin_bulk, 0},

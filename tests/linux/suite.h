@@ -169,10 +169,10 @@ case_fn case_exit_status, case_exit_signal, case_not_found, case_not_executable,
     case_sigterm_root, case_sigterm_early, case_sigint_shell, case_sighup, case_sigterm_twice,
     case_grace;
 /* suite_console.c */
-case_fn case_stdin_dialogue, case_stdin_early, case_stdin_file, case_stdin_null, case_stdin_bulk,
-    case_stdout_lines, case_stdout_closed, case_stdout_stuck, case_terminal, case_terminal_sigterm,
-    case_terminal_fatal, case_terminal_escape, case_console_file, case_console_none,
-    case_stats_stdout;
+case_fn case_stdin_dialogue, case_stdin_early, case_stdin_early_uart, case_stdin_file,
+    case_stdin_null, case_stdin_bulk, case_stdout_lines, case_stdout_closed, case_stdout_stuck,
+    case_terminal, case_terminal_sigterm, case_terminal_fatal, case_terminal_escape,
+    case_console_file, case_console_none, case_stats_stdout;
 /* suite_hvc.c */
 case_fn case_hvc_auto, case_hvc_order, case_hvc_terminal, case_hvc_stuck, case_hvc_full, case_ports;
 

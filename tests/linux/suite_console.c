@@ -56,9 +56,9 @@ static void want_echoes(struct vm *vm)
 }
 
 /* All of the input is in the pipe, and the pipe is closed, before the guest has begun. */
-void case_stdin_early(struct test *t)
+static void stdin_early(struct test *t, const char *words)
 {
-	const struct vm_request req = {.checks = text(t, "echo=%u uart", EARLY_LINES)};
+	const struct vm_request req = {.checks = text(t, "echo=%u%s", EARLY_LINES, words)};
 	char input[EARLY_LINES * CONTENT_LINE_MAX];
 	struct vm vm;
 
@@ -69,6 +69,16 @@ void case_stdin_early(struct test *t)
 	want_echoes(&vm);
 	vm_finish(&vm, 0);
 	vm_free(&vm);
+}
+
+void case_stdin_early(struct test *t)
+{
+	stdin_early(t, "");
+}
+
+void case_stdin_early_uart(struct test *t)
+{
+	stdin_early(t, " uart");
 }
 
 void case_stdin_file(struct test *t)

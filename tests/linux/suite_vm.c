@@ -52,6 +52,12 @@ static const char *kernel_words(struct test *t, const struct vm_request *req)
 		    req->checks);
 }
 
+/* What is about COM1, or counts virtio devices, has no virtio console. */
+static bool wants_serial(const struct vm_request *req)
+{
+	return req->checks && (strstr(req->checks, "uart") || strstr(req->checks, "describe="));
+}
+
 static void make_argv(struct vm *vm, struct argv *a)
 {
 	struct test *t = vm->t;
@@ -69,6 +75,8 @@ static void make_argv(struct vm *vm, struct argv *a)
 			add2(a, "--cpus", text(t, "%u", req->cpus));
 		if (req->memory)
 			add2(a, "--memory", req->memory);
+		if (wants_serial(req))
+			add2(a, "--console", "serial");
 		if (!req->root) {
 			add2(a, "--initrd", opt->test_initrd);
 		} else {
