@@ -42,6 +42,8 @@ static const char *text(struct argv *a, const char *fmt, ...)
 static bool minivm_argv(const struct bench *b, const struct vm *vm, struct argv *a)
 {
 	(void)b;
+	/* As the others have it: --console auto would take a virtio console where there is one. */
+	add2(a, "--console", "serial");
 	add2(a, "--kernel", vm->kernel);
 	add2(a, "--memory", text(a, "%uM", vm->mib));
 	if (vm->disk)
