@@ -113,6 +113,7 @@ struct machine {
 	bool tsc_deadline;	  /* the guest's local APICs have that mode */
 	bool emulating;		  /* KVM's back end emulates kernel mode (docs/architecture.md) */
 	bool assist;		  /* vCPUs carry an assist */
+	bool hvc;		  /* there is a virtio console beside COM1 */
 	enum describe_mode describe; /* not DESCRIBE_AUTO any more */
 
 	struct guest_mem mem;
@@ -126,7 +127,6 @@ struct machine {
 	struct console *console;
 	bool stdin_is_tty; /* and the console's */
 	int console_fd;	   /* --console file=, else -1 */
-	bool hvc;	   /* there is a virtio console beside COM1 */
 	struct port *port[CONFIG_PORTS_MAX];
 	void *platform[BOARD_PLATFORM_DEVICES];
 	void *mark_port;

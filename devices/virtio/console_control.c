@@ -45,14 +45,12 @@ static size_t next_message(struct virtio_console *vc, unsigned port, struct mess
 	if (!p->added) {
 		event = VIRTIO_CONSOLE_PORT_ADD;
 		p->added = true;
-	} else if (!p->ready) {
-		return 0;
-	} else if (!p->named) {
+	} else if (p->ready && !p->named) {
 		event = VIRTIO_CONSOLE_PORT_NAME;
 		p->named = true;
 		name_len = strlen(p->name);
 		memcpy(msg->name, p->name, name_len);
-	} else if (p->told_open != p->host_open) {
+	} else if (p->ready && p->told_open != p->host_open) {
 		event = VIRTIO_CONSOLE_PORT_OPEN;
 		p->told_open = p->host_open;
 		value = p->host_open;
