@@ -54,6 +54,7 @@ static const struct linux_case cases[] = {
     {"snapshot-2-cpus", case_snapshot_two_cpus, 0},
     {"snapshot-again", case_snapshot_again, 0},
     {"snapshot-refused", case_snapshot_refused, 0},
+    {"snapshot-vsock", case_snapshot_vsock, 0},
 
     {"kernel-cache", case_cache, 0},
     {"kernel-cache-cut", case_cache_cut, 0},

@@ -145,7 +145,8 @@ case_fn case_rng, case_rng_no_driver;
 /* suite_vsock.c */
 case_fn case_vsock;
 /* suite_snapshot.c */
-case_fn case_snapshot, case_snapshot_two_cpus, case_snapshot_again, case_snapshot_refused;
+case_fn case_snapshot, case_snapshot_two_cpus, case_snapshot_again, case_snapshot_refused,
+    case_snapshot_vsock;
 /* suite_start.c */
 case_fn case_cache, case_cache_cut, case_cache_named, case_timeline, case_hugepages_thp,
     case_hugepages_2m;

@@ -14,6 +14,7 @@
 
 #include "content.h"
 #include "pattern.h"
+#include "vsock_peer.h"
 
 #define SEED	     7
 #define PING_BYTES   (64u << 10)
@@ -302,4 +303,39 @@ void case_snapshot_refused(struct test *t)
 	if (truncate(state, 1000))
 		wrong(t, "truncate");
 	COMMAND(t, 125, "restore", dir);
+}
+
+/* Connections end with the machine that was saved; the restored one makes new ones, by its CID. */
+void case_snapshot_vsock(struct test *t)
+{
+	const char *here = scratch_path(t, "here"), *there = scratch_path(t, "there");
+	const char *dir = scratch_path(t, "snap");
+	const struct vm_request req = {
+	    .memory = "128M",
+	    .checks = "vsockmove=5,6",
+	    .args = {"--name", machine_name(t), "--vsock", text(t, "cid=5,uds=%s", here)},
+	    .no_done = true,
+	};
+	const char *argv[] = {
+	    t->opt->minivm, "restore", dir, "--vsock", text(t, "cid=6,uds=%s", there), NULL};
+	const struct proc_request restore = {.argv = argv};
+	pid_t peers[] = {vsock_peer_start(here), vsock_peer_start(there)};
+	struct vm vm;
+	struct proc p = {0};
+
+	setenv("XDG_RUNTIME_DIR", t->dir, 1);
+	vm_start(t, &vm, &req);
+	vm_expect(&vm, "vsock: connected");
+	COMMAND(t, 0, "snapshot", machine_name(t), dir);
+	if (proc_start(&p, &restore) || !proc_expect(&p, "vsock: moved", LIMIT_MS * t->opt->slow))
+		wrong(t, "the restored machine does not come so far");
+	if (p.out.data && strstr(p.out.data, "not ok"))
+		wrong(t, "in the restored machine: %s", p.out.data);
+	if (strstr(vm.p.out.data, "vsock: reset"))
+		wrong(t, "the machine that was saved lost its connection");
+	proc_free(&p);
+	vm_kill(&vm, SIGKILL);
+	vm_free(&vm);
+	for (unsigned i = 0; i < 2; i++)
+		vsock_peer_stop(peers[i]);
 }

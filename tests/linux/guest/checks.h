@@ -55,6 +55,8 @@ group_fn group_hwrng; /* /dev/hwrng is virtio_rng and gives bytes */
 
 /* vsock.c */
 group_fn group_vsock; /* CID,BYTES: sockets to and from the services of vsock_peer.c */
+group_fn
+    group_vsockmove; /* OLD,NEW: its CID before and after a restore, which breaks a connection */
 
 /* describe.c */
 group_fn

@@ -29,21 +29,20 @@ static void group_slow(struct checks *c, char *arg)
 }
 
 static const struct group groups[] = {
-    {"slow", group_slow},	{"cpus", group_cpus},	      {"memory", group_memory},
-    {"cpuinfo", group_cpuinfo}, {"uart", group_uart},	      {"time", group_time},
-    {"clock", group_clock},	{"forks", group_forks},	      {"syscalls", group_syscalls},
-    {"fpu", group_fpu},		{"signals", group_signals},   {"pages", group_pages},
-    {"blk", group_blk},		{"blkrw", group_blkrw},	      {"blkcheck", group_blkcheck},
-    {"blkfill", group_blkfill}, {"blkro", group_blkro},	      {"blkfull", group_blkfull},
-    {"files", group_files},	{"mount", group_mount},	      {"echo", group_echo},
-    {"sum", group_sum},		{"lines", group_lines},	      {"flood", group_flood},
-    {"print", group_print},	{"exit", group_exit},	      {"die", group_die},
-    {"sysrq", group_sysrq},	{"reboot", group_reboot},     {"pid1", group_pid1},
-    {"wait", group_wait},	{"term", group_term},	      {"hang", group_hang},
-    {"cmdline", group_cmdline}, {"describe", group_describe}, {"poweroff", group_poweroff},
-    {"button", group_button},	{"unbind", group_unbind},     {"hwrng", group_hwrng},
-    {"vsock", group_vsock},
-    {"ping", group_ping},
+    {"slow", group_slow},	{"cpus", group_cpus},		{"memory", group_memory},
+    {"cpuinfo", group_cpuinfo}, {"uart", group_uart},		{"time", group_time},
+    {"clock", group_clock},	{"forks", group_forks},		{"syscalls", group_syscalls},
+    {"fpu", group_fpu},		{"signals", group_signals},	{"pages", group_pages},
+    {"blk", group_blk},		{"blkrw", group_blkrw},		{"blkcheck", group_blkcheck},
+    {"blkfill", group_blkfill}, {"blkro", group_blkro},		{"blkfull", group_blkfull},
+    {"files", group_files},	{"mount", group_mount},		{"echo", group_echo},
+    {"sum", group_sum},		{"lines", group_lines},		{"flood", group_flood},
+    {"print", group_print},	{"exit", group_exit},		{"die", group_die},
+    {"sysrq", group_sysrq},	{"reboot", group_reboot},	{"pid1", group_pid1},
+    {"wait", group_wait},	{"term", group_term},		{"hang", group_hang},
+    {"cmdline", group_cmdline}, {"describe", group_describe},	{"poweroff", group_poweroff},
+    {"button", group_button},	{"unbind", group_unbind},	{"hwrng", group_hwrng},
+    {"vsock", group_vsock},	{"vsockmove", group_vsockmove}, {"ping", group_ping},
 };
 
 static void put(const char *prefix, const char *fmt, va_list ap)

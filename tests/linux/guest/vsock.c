@@ -134,7 +134,7 @@ static bool flow_run(struct flow *f)
 
 /* --- the checks --- */
 
-static void check_cid(struct checks *c, unsigned want)
+static unsigned local_cid(void)
 {
 	int fd = open("/dev/vsock", O_RDONLY | O_CLOEXEC);
 	unsigned cid = 0;
@@ -143,7 +143,12 @@ static void check_cid(struct checks *c, unsigned want)
 		ioctl(fd, IOCTL_VM_SOCKETS_GET_LOCAL_CID, &cid);
 		close(fd);
 	}
-	check(c, cid == want, "vsock has its CID", "it is %u", cid);
+	return cid;
+}
+
+static void check_cid(struct checks *c, unsigned want)
+{
+	check(c, local_cid() == want, "vsock has its CID", "it is %u", local_cid());
 }
 
 static void check_nobody(struct checks *c)
@@ -254,4 +259,27 @@ void group_vsock(struct checks *c, char *arg)
 	check_calls(c, bytes);
 	check_half_close(c);
 	check_turns(c);
+}
+
+/* Holds a connection until it breaks, which is when the machine is restored elsewhere. */
+void group_vsockmove(struct checks *c, char *arg)
+{
+	unsigned old = (unsigned)next_number(&arg);
+	unsigned new = (unsigned)next_number(&arg);
+	unsigned word = 7, back = 0;
+	int fd;
+
+	run = c;
+	fd = dial(SERVICE_ECHO);
+	check_cid(c, old);
+	check(c, send_all(fd, &word, sizeof(word)) && receive_all(fd, &back, sizeof(back)),
+	      "vsock: a connection", "%s", strerror(errno));
+	say("vsock: connected");
+	while (recv(fd, &back, sizeof(back), 0) < 0 && errno == EAGAIN)
+		;
+	check(c, errno == ECONNRESET, "vsock: reset by the restore", "%s", strerror(errno));
+	close(fd);
+	check_cid(c, new);
+	check_stream(c, 100000);
+	say("vsock: moved");
 }
