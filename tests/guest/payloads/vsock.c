@@ -82,6 +82,18 @@ static bool belongs(const struct conn *c, const struct vvsock_packet *p)
 	       p->hdr.dst_port == c->guest_port && p->hdr.type == 1;
 }
 
+/* One packet, if there is one: what it says of this connection. */
+static void listen_to(struct conn *c)
+{
+	struct vvsock_packet p;
+
+	if (!vvsock_poll(&v, &p))
+		return;
+	if (belongs(c, &p))
+		heed(c, &p);
+	vvsock_done(&v, &p);
+}
+
 /*
  * The connection's next packet but for credit, which is to be of this kind; its buffer is given
  * back. What comes late for others is lost.
@@ -477,7 +489,6 @@ static void a_host_that_vanishes(void)
 	OPEN();
 	before = host_memory();
 	for (unsigned i = 0; i < 200; i++) {
-		struct vvsock_packet p;
 		uint64_t end = deadline_ms(WAIT_MS);
 		struct conn c;
 
@@ -485,11 +496,7 @@ static void a_host_that_vanishes(void)
 		while (!c.no_more) {
 			if (credit(&c) >= sizeof(bytes) && c.sent < BUF_ALLOC)
 				send_bytes(&c, bytes, sizeof(bytes));
-			if (vvsock_poll(&v, &p)) {
-				if (belongs(&c, &p))
-					heed(&c, &p);
-				vvsock_done(&v, &p);
-			}
+			listen_to(&c);
 			EXPECT(!expired(end));
 		}
 		say(&c, VSOCK_OP_RST, 0);
@@ -502,7 +509,6 @@ static void a_host_that_vanishes(void)
 
 static void more_than_its_credit(void)
 {
-	struct vvsock_packet p;
 	uint64_t end = deadline_ms(WAIT_MS);
 	static uint8_t bytes[VVSOCK_TX_BYTES];
 	struct conn c;
@@ -512,11 +518,7 @@ static void more_than_its_credit(void)
 	while (!c.no_more) {
 		if (c.sent < 4u << 20)
 			send_bytes(&c, bytes, sizeof(bytes));
-		if (vvsock_poll(&v, &p)) {
-			if (belongs(&c, &p))
-				heed(&c, &p);
-			vvsock_done(&v, &p);
-		}
+		listen_to(&c);
 		EXPECT(!expired(end));
 	}
 	EXPECT(vvsock_restart(&v));
