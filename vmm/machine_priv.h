@@ -130,14 +130,14 @@ struct machine {
 	struct port *port[CONFIG_PORTS_MAX];
 	void *platform[BOARD_PLATFORM_DEVICES];
 	void *mark_port;
-	unsigned slot_count; /* taken by board_plan() */
-	struct board_slot slot[BOARD_SLOTS_MAX];
-	unsigned disk_count; /* opened so far */
-	struct board_disk disk[CONFIG_DISKS_MAX];
+	unsigned slot_count;   /* taken by board_plan() */
+	unsigned disk_count;   /* opened so far */
 	unsigned device_count; /* planned */
+	unsigned net_count;    /* opened so far */
+	struct board_slot slot[BOARD_SLOTS_MAX];
+	struct board_disk disk[CONFIG_DISKS_MAX];
 	struct board_device device[BOARD_SLOTS_MAX];
 	struct iothread device_io; /* shared by the devices, there only with one of them */
-	unsigned net_count;	   /* opened so far */
 	struct board_net net[CONFIG_NETS_MAX];
 
 	struct cmdline cmdline;
