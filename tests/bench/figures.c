@@ -20,7 +20,7 @@
 #define MIB_LARGE 8192
 
 #define START_LIMIT_MS 60000
-#define BOOT_LIMIT_MS  120000
+#define BOOT_LIMIT_MS  300000 /* an emulating host that is busy */
 
 /* --- exec to the first KVM_RUN --- */
 
