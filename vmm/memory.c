@@ -164,6 +164,11 @@ static bool touches_file(const struct guest_mem *mem, uint64_t start, uint64_t e
 	return false;
 }
 
+bool guest_mem_is_file(const struct guest_mem *mem, gpa_t gpa)
+{
+	return touches_file(mem, gpa.v, gpa.v + GUEST_PAGE_SIZE);
+}
+
 /*
  * MADV_DONTNEED has an anonymous page come back as zeroes, and a file's page as the file's bytes.
  * Over a file's goes anonymous memory. Each piece of that is a mapping, of which a process may have

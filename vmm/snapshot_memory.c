@@ -6,12 +6,17 @@
  * The digest is over the pages that are not zero, each with its number in front, so that it is the
  * same whether zeroes are holes or were written.
  *
+ * A page that was never touched need not be looked at, which would have the host map a page of
+ * zeroes for it: /proc/self/pagemap says which are neither in memory nor swapped out. Where a file
+ * lies underneath (the kernel cache, or the snapshot that the machine came from) that says nothing.
+ *
  * A restored machine maps the file privately: nothing is read before the guest asks for it, and
  * machines restored from one snapshot share the host's page cache.
  *
- * System calls: ftruncate, pwrite64, lseek, pread64, fstat, mmap.
+ * System calls: openat, ftruncate, pwrite64, lseek, pread64, fstat, mmap, close.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -47,10 +52,19 @@ static void digest_page(SHA2_CTX *ctx, uint64_t number, const uint8_t *page)
 
 /* --- writing --- */
 
+/* Documentation/admin-guide/mm/pagemap.rst: bit 63 present, bit 62 swapped. */
+#define PAGEMAP_THERE (3ull << 62)
+#define PAGEMAP_PAGES 512u
+
 struct memory_writer {
+	const struct guest_mem *mem;
 	int fd;
+	int pagemap; /* -1: all is looked at */
 	SHA2_CTX ctx;
 	uint64_t number; /* in the file, of the region's first page */
+	uint64_t entry[PAGEMAP_PAGES];
+	uint64_t entries_at; /* the region's page that entry[0] is of */
+	uint64_t entries;
 };
 
 static int write_all(int fd, const uint8_t *data, size_t len, uint64_t off)
@@ -69,12 +83,35 @@ static int write_all(int fd, const uint8_t *data, size_t len, uint64_t off)
 	return 0;
 }
 
-/* The pages from `at` on that are not zero, up to RUN_PAGES. */
-static uint64_t run_length(const struct guest_region *r, uint64_t at, uint64_t pages)
+/* Fetches the map's entries from page `at` on; without them everything is looked at. */
+static void fetch_entries(struct memory_writer *mw, const struct guest_region *r, uint64_t at)
 {
+	uint64_t first = (uintptr_t)r->host / PAGE + at;
+	uint64_t left = r->len / PAGE - at;
+	size_t bytes = (left < PAGEMAP_PAGES ? left : PAGEMAP_PAGES) * sizeof(mw->entry[0]);
+	ssize_t n = pread(mw->pagemap, mw->entry, bytes, (off_t)(first * sizeof(mw->entry[0])));
+
+	mw->entries_at = at;
+	mw->entries = n > 0 ? (uint64_t)n / sizeof(mw->entry[0]) : 0;
+}
+
+static bool is_untouched(struct memory_writer *mw, const struct guest_region *r, uint64_t at)
+{
+	if (mw->pagemap < 0 || guest_mem_is_file(mw->mem, gpa_add(r->gpa, at * PAGE)))
+		return false;
+	if (at < mw->entries_at || at - mw->entries_at >= mw->entries)
+		fetch_entries(mw, r, at);
+	return mw->entries > 0 && (mw->entry[at - mw->entries_at] & PAGEMAP_THERE) == 0;
+}
+
+/* The pages from `at` on that are not zero, up to RUN_PAGES. */
+static uint64_t run_length(struct memory_writer *mw, const struct guest_region *r, uint64_t at)
+{
+	uint64_t pages = r->len / PAGE;
 	uint64_t n = 0;
 
-	while (n < RUN_PAGES && at + n < pages && !is_zero(r->host + (at + n) * PAGE))
+	while (n < RUN_PAGES && at + n < pages && !is_untouched(mw, r, at + n) &&
+	       !is_zero(r->host + (at + n) * PAGE))
 		n++;
 	return n;
 }
@@ -84,8 +121,9 @@ static int write_region(struct memory_writer *mw, const struct guest_region *r)
 	uint64_t pages = r->len / PAGE;
 	int ret = 0;
 
+	mw->entries = 0;
 	for (uint64_t at = 0; !ret && at < pages;) {
-		uint64_t run = run_length(r, at, pages);
+		uint64_t run = run_length(mw, r, at);
 
 		if (run == 0) {
 			at++;
@@ -101,17 +139,20 @@ static int write_region(struct memory_writer *mw, const struct guest_region *r)
 
 int snapshot_write_memory(const struct guest_mem *mem, int fd, struct snapshot_memory *out)
 {
-	struct memory_writer mw = {.fd = fd};
+	struct memory_writer mw = {.mem = mem, .fd = fd};
 	int ret = 0;
 
 	out->file_bytes = guest_mem_bytes(mem);
 	SHA256Init(&mw.ctx);
 	if (ftruncate(fd, (off_t)out->file_bytes) < 0)
 		return -errno;
+	mw.pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	for (unsigned i = 0; !ret && i < mem->count; i++) {
 		ret = write_region(&mw, &mem->region[i]);
 		mw.number += mem->region[i].len / PAGE;
 	}
+	if (mw.pagemap >= 0)
+		close(mw.pagemap);
 	SHA256Final(out->digest, &mw.ctx);
 	return ret;
 }

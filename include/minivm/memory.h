@@ -95,6 +95,9 @@ int guest_mem_map_file(struct guest_mem *mem, gpa_t gpa, uint64_t len, int fd, u
  */
 int guest_mem_discard(const struct guest_mem *mem, gpa_t gpa, uint64_t len);
 
+/* May the page at `gpa` be a file's, so that it has contents before anybody touches it? */
+bool guest_mem_is_file(const struct guest_mem *mem, gpa_t gpa);
+
 /* Bytes of RAM in all, and the end of RAM below the hole. */
 uint64_t guest_mem_bytes(const struct guest_mem *mem);
 uint64_t guest_mem_low_end(const struct guest_mem *mem);

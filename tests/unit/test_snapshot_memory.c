@@ -97,3 +97,46 @@ Test(snapshot_memory, another_size)
 	cr_expect_lt(snapshot_map_memory(&back, fd, &about, &err), 0);
 	guest_mem_unmap(&back);
 }
+
+/* Of a restored machine: its pages are those of a file until it writes them. */
+Test(snapshot_memory, saved_again)
+{
+	struct snapshot_memory second;
+	char name[] = "/tmp/minivm-memory-XXXXXX";
+	int out = mkstemp(name);
+	struct guest_mem back;
+	struct err err;
+
+	cr_assert_geq(out, 0);
+	unlink(name);
+	cr_assert_eq(guest_mem_map(&back, BYTES, &err), 0);
+	cr_assert_eq(snapshot_map_memory(&back, fd, &about, &err), 0, "%s", err.text);
+	cr_assert_eq(snapshot_write_memory(&back, out, &second), 0);
+	cr_expect_arr_eq(second.digest, about.digest, sizeof(second.digest));
+	cr_assert_eq(snapshot_digest_memory(out, &second), 0);
+	cr_expect_arr_eq(second.digest, about.digest, sizeof(second.digest));
+	guest_mem_unmap(&back);
+	close(out);
+}
+
+/* A file in the middle of memory, as the kernel cache has it, of which nothing was touched. */
+Test(snapshot_memory, file_in_the_middle)
+{
+	struct snapshot_memory second, third;
+	char name[] = "/tmp/minivm-memory-XXXXXX";
+	int out = mkstemp(name);
+	struct guest_mem other;
+	struct err err;
+
+	cr_assert_geq(out, 0);
+	unlink(name);
+	cr_assert_eq(guest_mem_map(&other, BYTES, &err), 0);
+	cr_assert_eq(guest_mem_map_file(&other, GPA(16u << 20), 1u << 20, fd, 8u << 20, &err), 0);
+	cr_assert_eq(snapshot_write_memory(&other, out, &second), 0);
+	third.file_bytes = second.file_bytes;
+	cr_assert_eq(snapshot_digest_memory(out, &third), 0);
+	cr_expect_arr_eq(second.digest, third.digest, sizeof(third.digest));
+	cr_expect_eq(lseek(out, 0, SEEK_DATA), 16 << 20);
+	guest_mem_unmap(&other);
+	close(out);
+}
