@@ -80,6 +80,7 @@ make_job() {
 	cp build/bench build/floor $job/
 	cp build/guest/*.elf $job/payloads/
 	cp guest-images/kernel/bzImage build/guest/vmlinux build/guest/root.img build/guest/initrd.cpio $job/
+	tests/outer/add-program.sh passt $job/root
 }
 
 # What is large: other packings of our kernel, Debian's kernels and a Debian. A disk of the outer

@@ -143,7 +143,10 @@ static bool set_mac_table(struct virtio_net *net, struct command *c)
 
 	f.count = 0;
 	f.many = false;
-	if (!take_macs(c, &f) || !take_macs(c, &f) || c->left != 0)
+	/* Of single hosts, then of groups. */
+	if (!take_macs(c, &f))
+		return false;
+	if (!take_macs(c, &f) || c->left != 0)
 		return false;
 	net->filter = f;
 	return true;

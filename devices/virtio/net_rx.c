@@ -151,6 +151,26 @@ static bool check_header(const struct virtio_net *net, struct virtio_net_hdr_v1 
 	return gso_negotiated(net, hdr->gso_type);
 }
 
+#define ETHERTYPE_VLAN 0x8100
+#define VLAN_TAG       4u
+
+/*
+ * §5.1.4.1: a driver that was told an MTU gets no larger packet, unless it is one to be segmented.
+ * A VLAN tag belongs to the Ethernet header.
+ */
+static bool fits_mtu(const struct virtio_net *net, const struct virtio_net_hdr_v1 *hdr,
+		     const uint8_t type[2], uint32_t len)
+{
+	uint32_t header = NETDEV_FRAME_MIN;
+
+	if (!net_has(net, VIRTIO_NET_F_MTU) ||
+	    (hdr->gso_type & ~VIRTIO_NET_HDR_GSO_ECN) != VIRTIO_NET_HDR_GSO_NONE)
+		return true;
+	if (type[0] == ETHERTYPE_VLAN >> 8 && type[1] == (ETHERTYPE_VLAN & 0xff))
+		header += VLAN_TAG;
+	return len <= header + net->mtu;
+}
+
 /* Chains that `total` bytes take. */
 static unsigned chains_of(const struct net_rx *rx, uint32_t total)
 {
@@ -185,16 +205,17 @@ static void deliver(struct virtio_net *net, uint32_t total)
 	struct virtio_net_hdr_v1 hdr = {.flags = 0};
 	struct net_rx *rx = &net->rx;
 	unsigned chains = chains_of(rx, total);
-	uint8_t dst[NETDEV_MAC_LEN];
+	uint8_t ether[NETDEV_FRAME_MIN]; /* destination, source, type */
 
-	buffers_read(rx, dst, NET_HDR_LEN, sizeof(dst));
-	if (!net_filter_passes(net, dst)) {
+	buffers_read(rx, ether, NET_HDR_LEN, sizeof(ether));
+	if (!net_filter_passes(net, ether)) {
 		net_count(&net->count.rx_filtered, 1);
 		return;
 	}
 	if (net->backend->vnet_hdr)
 		buffers_read(rx, &hdr, 0, NET_HDR_LEN);
-	if (!check_header(net, &hdr)) {
+	if (!check_header(net, &hdr) ||
+	    !fits_mtu(net, &hdr, &ether[2 * NETDEV_MAC_LEN], total - NET_HDR_LEN)) {
 		net_count(&net->count.rx_dropped, 1);
 		return;
 	}

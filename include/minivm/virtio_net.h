@@ -36,7 +36,7 @@ struct virtio_net_counters {
 	uint64_t rx_frames;   /* given to the driver */
 	uint64_t rx_bytes;    /* without their headers */
 	uint64_t rx_filtered; /* not for this device's addresses */
-	uint64_t rx_dropped;  /* too large for the driver's buffers, or not as negotiated */
+	uint64_t rx_dropped;  /* too large for buffers or MTU, or not as negotiated */
 	uint64_t tx_frames;   /* taken by the back end */
 	uint64_t tx_bytes;
 	uint64_t tx_dropped;   /* refused by the back end, or nobody is there */

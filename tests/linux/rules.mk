@@ -9,7 +9,7 @@ KERNEL_IMAGE := guest-images/kernel/bzImage
 
 # Static and small: it is copied into each test's initrd, and fewer pages are touched at its start.
 LINUX_CHECKS_SRC := $(wildcard $(LINUX)/guest/*.c)
-$(B)/linux-checks: $(LINUX_CHECKS_SRC) $(wildcard $(LINUX)/guest/*.h) $(LINUX)/content.h tests/lib/pattern.h \
+$(B)/linux-checks: $(LINUX_CHECKS_SRC) $(wildcard $(LINUX)/guest/*.h) $(LINUX)/*content.h tests/lib/pattern.h \
 		tests/lib/vsock_services.h
 	@mkdir -p $(@D)
 	@command -v $(LINUX_CC) >/dev/null || { echo "linux-checks: $(LINUX_CC) is missing: install musl-tools" >&2; exit 1; }

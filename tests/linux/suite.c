@@ -49,6 +49,11 @@ static const struct linux_case cases[] = {
     {"rng", case_rng, 0},
     {"rng-no-driver", case_rng_no_driver, 0},
     {"vsock", case_vsock, 0},
+    {"net-tap", case_net_tap, 0},
+    {"net-tap-gone", case_net_tap_gone, 0},
+    {"net-user", case_net_user, 0},
+    {"balloon-reporting", case_balloon_reporting, 0},
+    {"balloon-target", case_balloon_target, 0},
 
     {"snapshot", case_snapshot, DIRECT},
     {"snapshot-2-cpus", case_snapshot_two_cpus, 0},

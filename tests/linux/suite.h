@@ -147,6 +147,10 @@ case_fn case_vsock;
 /* suite_snapshot.c */
 case_fn case_snapshot, case_snapshot_two_cpus, case_snapshot_again, case_snapshot_refused,
     case_snapshot_vsock;
+/* suite_net.c */
+case_fn case_net_tap, case_net_tap_gone, case_net_user;
+/* suite_balloon.c */
+case_fn case_balloon_reporting, case_balloon_target;
 /* suite_start.c */
 case_fn case_cache, case_cache_cut, case_cache_named, case_timeline, case_hugepages_thp,
     case_hugepages_2m;

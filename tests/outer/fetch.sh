@@ -5,9 +5,9 @@
 set -eu
 here=$(dirname "$0")
 dir=$1
-# KVM; a virtio disk with ext4 (run.sh -d)
+# KVM; a virtio disk with ext4 (run.sh -d); taps
 modules="irqbypass ccp kvm kvm-amd virtio virtio_ring virtio_pci_modern_dev virtio_pci_legacy_dev
-	virtio_pci virtio_blk crc32c_generic crc16 mbcache jbd2 ext4"
+	virtio_pci virtio_blk crc32c_generic crc16 mbcache jbd2 ext4 tun"
 complete() {
 	[ -e "$dir/vmlinuz" ] || return 1
 	for m in $modules; do

@@ -538,6 +538,32 @@ NetTest(many_frames)
 	cr_expect_eq(counted().rx_frames, MANY);
 }
 
+/* §5.1.4.1 */
+NetTest(no_more_than_the_mtu)
+{
+	static const struct net_hdr segmented = {
+	    .flags = 1, .gso_type = 1, .gso_size = 1446, .csum_start = 34, .csum_offset = 16};
+	uint8_t tagged[HDR + 1518] = {[HDR + 12] = 0x81};
+
+	remake(true, 1500);
+	start(((F_ALL | F_MTU) & ~F_CTRL), 64);
+	give_many(8, 2048);
+	arrive(&plain, 1, 1515);
+	arrive(&plain, 2, 1514);
+	EXPECT_USED(RX, 0, HDR + 1514);
+	cr_assert_eq(send(peer, tagged, sizeof(tagged), 0), (ssize_t)sizeof(tagged));
+	EXPECT_USED(RX, 1, HDR + 1518);
+	arrive(&segmented, 3, 3000);
+	EXPECT_USED(RX, 2, 2048);
+	EXPECT_USED(RX, 3, HDR + 3000 - 2048);
+	cr_expect_eq(counted().rx_dropped, 1);
+	/* A driver that did not take the feature gets everything. */
+	start((F_ALL & ~F_CTRL), 64);
+	give_many(8, 2048);
+	arrive(&plain, 1, 1515);
+	EXPECT_USED(RX, 0, HDR + 1515);
+}
+
 /* --- sending --- */
 
 static void put_frame(uint16_t head, const struct net_hdr *hdr, unsigned seed, uint32_t len)

@@ -58,6 +58,15 @@ group_fn group_vsock; /* CID,BYTES: sockets to and from the services of vsock_pe
 group_fn
     group_vsockmove; /* OLD,NEW: its CID before and after a restore, which breaks a connection */
 
+/* net.c */
+group_fn group_net;	 /* dhcp|ADDRESS,SERVER,BYTES[,MTU]: a fetch and a post */
+group_fn group_netserve; /* BYTES: serves them once; prints "net: serving" */
+group_fn group_netdown;	 /* prints "net: pull it", and waits for the link to go down */
+
+/* balloon.c */
+group_fn group_balloon;	 /* MIB,SECONDS: uses and frees memory; says when, and waits */
+group_fn group_inflated; /* MIB,KIB: of a machine of KIB so much is in the balloon */
+
 /* describe.c */
 group_fn
     group_describe;    /* acpi|mptable|fdt,DISKS: what the kernel was told, and each device once */

@@ -43,6 +43,8 @@ static const struct group groups[] = {
     {"cmdline", group_cmdline}, {"describe", group_describe},	{"poweroff", group_poweroff},
     {"button", group_button},	{"unbind", group_unbind},	{"hwrng", group_hwrng},
     {"vsock", group_vsock},	{"vsockmove", group_vsockmove}, {"ping", group_ping},
+    {"net", group_net},		{"netserve", group_netserve},	{"netdown", group_netdown},
+    {"balloon", group_balloon}, {"inflated", group_inflated},
 };
 
 static void put(const char *prefix, const char *fmt, va_list ap)

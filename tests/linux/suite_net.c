@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Cases: the network under Linux's driver. Each runs in a network namespace of its own with a tap
+ * in it, so nothing of the host's network is touched; a process beside the machine serves and takes
+ * bytes.
+ */
+#include "suite.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <net/route.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <linux/if_tun.h>
+#include <linux/magic.h>
+
+#include "net_content.h"
+
+#define BYTES	     (8ull << 20)
+#define BYTES_DIRECT (256ull << 10) /* where a guest's kernel is emulated */
+#define CHUNK	     (64u << 10)
+#define TAP	     "tap0"
+#define TAP_ADDRESS  "192.0.2.1"
+#define GUEST	     "192.0.2.2"
+#define SERVER	     "198.51.100.1" /* another address of the host, on lo */
+#define FORWARDED    8080
+
+struct net {
+	struct test *t;
+	int old_ns;
+	pid_t server;
+};
+
+/* --- interfaces --- */
+
+static bool set_address(int fd, const char *name, unsigned long request, const char *address)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET};
+	struct ifreq ifr = {.ifr_flags = 0};
+
+	strncpy(ifr.ifr_name, name, IFNAMSIZ - 1);
+	inet_pton(AF_INET, address, &a.sin_addr);
+	memcpy(&ifr.ifr_addr, &a, sizeof(a));
+	return ioctl(fd, request, &ifr) == 0;
+}
+
+static bool bring_up(int fd, const char *name, const char *address)
+{
+	struct ifreq ifr = {.ifr_flags = IFF_UP};
+
+	strncpy(ifr.ifr_name, name, IFNAMSIZ - 1);
+	return set_address(fd, name, SIOCSIFADDR, address) &&
+	       set_address(fd, name, SIOCSIFNETMASK, "255.255.255.0") &&
+	       ioctl(fd, SIOCSIFFLAGS, &ifr) == 0;
+}
+
+static bool add_default_route(int fd)
+{
+	struct sockaddr_in any = {.sin_family = AF_INET}, via = any;
+	struct rtentry route = {.rt_flags = RTF_UP | RTF_GATEWAY};
+
+	inet_pton(AF_INET, "192.0.2.254", &via.sin_addr);
+	memcpy(&route.rt_dst, &any, sizeof(any));
+	memcpy(&route.rt_genmask, &any, sizeof(any));
+	memcpy(&route.rt_gateway, &via, sizeof(via));
+	return ioctl(fd, SIOCADDRT, &route) == 0;
+}
+
+/* A tap that lasts. 0 or -errno. */
+static int make_tap(bool there)
+{
+	struct ifreq ifr = {.ifr_name = TAP, .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+	int rc = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (ioctl(fd, TUNSETIFF, &ifr) < 0 || ioctl(fd, TUNSETPERSIST, there ? 1 : 0) < 0)
+		rc = -errno;
+	close(fd);
+	return rc;
+}
+
+static bool make_interfaces(struct net *n)
+{
+	int rc = make_tap(true);
+	int fd;
+	bool ok;
+
+	if (rc) {
+		n->t->skip = "no tap interfaces here";
+		return false;
+	}
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	ok = bring_up(fd, "lo", "127.0.0.1") && bring_up(fd, "lo:1", SERVER) &&
+	     bring_up(fd, TAP, TAP_ADDRESS) && add_default_route(fd);
+	if (!ok)
+		wrong(n->t, "no interfaces: %s", strerror(errno));
+	close(fd);
+	return ok;
+}
+
+/* --- the server --- */
+
+static bool put_bytes(int fd, unsigned seed, uint64_t bytes)
+{
+	static uint8_t buf[CHUNK];
+
+	for (uint64_t off = 0; off < bytes;) {
+		size_t len = bytes - off < CHUNK ? bytes - off : CHUNK;
+		ssize_t n;
+
+		net_content(buf, seed, off, len);
+		n = send(fd, buf, len, MSG_NOSIGNAL);
+		if (n <= 0)
+			return false;
+		off += (uint64_t)n;
+	}
+	return true;
+}
+
+static bool get_bytes(int fd, unsigned seed, uint64_t bytes)
+{
+	static uint8_t got[CHUNK], want[CHUNK];
+
+	for (uint64_t off = 0; off < bytes;) {
+		size_t len = bytes - off < CHUNK ? bytes - off : CHUNK;
+		ssize_t n = recv(fd, got, len, 0);
+
+		if (n <= 0)
+			return false;
+		net_content(want, seed, off, (size_t)n);
+		if (memcmp(got, want, (size_t)n) != 0)
+			return false;
+		off += (uint64_t)n;
+	}
+	return true;
+}
+
+static void serve_one(int fd, uint64_t bytes)
+{
+	char what = 0, answer;
+
+	if (recv(fd, &what, 1, 0) == 1 && what == 'G')
+		put_bytes(fd, 1, bytes);
+	if (what == 'P') {
+		answer = get_bytes(fd, 2, bytes) ? 'y' : 'n';
+		send(fd, &answer, 1, MSG_NOSIGNAL);
+	}
+	/* Until the guest has closed it, too. */
+	(void)!recv(fd, &what, 1, 0);
+	close(fd);
+}
+
+static pid_t start_server(struct net *n, uint64_t bytes)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(NET_PORT)};
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	pid_t pid = -1;
+
+	if (bind(listener, (struct sockaddr *)&a, sizeof(a)) == 0 && listen(listener, 4) == 0)
+		pid = fork();
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			serve_one(accept(listener, NULL, NULL), bytes);
+	}
+	if (pid < 0)
+		wrong(n->t, "no server: %s", strerror(errno));
+	close(listener);
+	return pid;
+}
+
+/* --- a case's world --- */
+
+static uint64_t transfer(const struct test *t)
+{
+	return t->opt->direct ? BYTES_DIRECT : BYTES;
+}
+
+/* False: the case has its verdict, or is skipped. net_leave() in any case. */
+static bool net_enter(struct net *n, struct test *t)
+{
+	*n = (struct net){.t = t, .server = -1};
+	n->old_ns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	if (n->old_ns < 0 || unshare(CLONE_NEWNET) < 0) {
+		t->skip = "no network namespace to be had: not root";
+		return false;
+	}
+	if (!make_interfaces(n))
+		return false;
+	n->server = start_server(n, transfer(t));
+	return n->server > 0;
+}
+
+static void net_leave(struct net *n)
+{
+	if (n->server > 0) {
+		kill(n->server, SIGKILL);
+		waitpid(n->server, NULL, 0);
+	}
+	/* The namespace, and the tap with it, is gone with the last process in it. */
+	if (n->old_ns >= 0 && setns(n->old_ns, CLONE_NEWNET) < 0)
+		wrong(n->t, "cannot leave the network namespace: %s", strerror(errno));
+	close(n->old_ns);
+}
+
+static void judge(struct test *t, const struct vm *vm)
+{
+	uint64_t bytes = transfer(t);
+
+	if (vm_number(vm, "nets.0.rx_bytes") < (long long)bytes ||
+	    vm_number(vm, "nets.0.tx_bytes") < (long long)bytes)
+		wrong(t, "statistics: %lld bytes received, %lld sent",
+		      vm_number(vm, "nets.0.rx_bytes"), vm_number(vm, "nets.0.tx_bytes"));
+	if (vm_number(vm, "nets.0.tx_malformed") || vm_number(vm, "nets.0.refused") ||
+	    vm_number(vm, "nets.0.malformed"))
+		wrong(t, "the stock driver did something that the device refused");
+	if (vm_number(vm, "nets.0.rx_dropped"))
+		wrong(t, "%lld frames were dropped", vm_number(vm, "nets.0.rx_dropped"));
+}
+
+/* --- cases --- */
+
+void case_net_tap(struct test *t)
+{
+	const struct vm_request req = {
+	    .args = {"--net", "tap=" TAP ",mac=02:00:00:00:00:02"},
+	    .checks =
+		text(t, "net=" GUEST "," TAP_ADDRESS ",%llu", (unsigned long long)transfer(t)),
+	    .limit_s = 60,
+	};
+	struct net n;
+	struct vm vm;
+
+	if (net_enter(&n, t)) {
+		vm_start(t, &vm, &req);
+		vm_finish(&vm, 0);
+		judge(t, &vm);
+		vm_free(&vm);
+	}
+	net_leave(&n);
+}
+
+/* The tap is deleted under the running guest: its link goes down, and it goes on. */
+void case_net_tap_gone(struct test *t)
+{
+	const struct vm_request req = {
+	    .args = {"--net", "tap=" TAP},
+	    .checks = text(t, "net=" GUEST "," TAP_ADDRESS ",%llu netdown",
+			   (unsigned long long)transfer(t)),
+	    .noisy = true,
+	    .limit_s = 60,
+	};
+	struct net n;
+	struct vm vm;
+
+	if (net_enter(&n, t)) {
+		vm_start(t, &vm, &req);
+		if (vm_expect(&vm, "net: pull it") && system("ip link del " TAP " 2>/dev/null"))
+			wrong(t, "ip link del " TAP " failed");
+		vm_finish(&vm, 0);
+		vm_free(&vm);
+	}
+	net_leave(&n);
+}
+
+/* A connection from the host's loopback through passt to the guest's service. */
+static void call_guest(struct test *t)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(FORWARDED)};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct timeval tv = {.tv_sec = 60};
+
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
+	inet_pton(AF_INET, "127.0.0.1", &a.sin_addr);
+	if (connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
+		wrong(t, "forwarded port: %s", strerror(errno));
+	else if (!get_bytes(fd, 3, transfer(t)) || send(fd, "y", 1, MSG_NOSIGNAL) != 1)
+		wrong(t, "the guest's service sent something else");
+	close(fd);
+}
+
+/*
+ * passt leaves its root by pivot_root(2), which nobody can do from an initramfs, as the outer
+ * machine has one: there minivm, and passt with it, get the same files as a mount of their own for
+ * a root.
+ */
+static int leave_initramfs(void *opaque)
+{
+	const char *root = opaque;
+	struct statfs fs;
+
+	if (statfs("/", &fs) < 0 || (fs.f_type != RAMFS_MAGIC && fs.f_type != TMPFS_MAGIC))
+		return 0;
+	if (mkdir(root, 0700) < 0 || unshare(CLONE_NEWNS) < 0 ||
+	    mount("/", root, NULL, MS_BIND | MS_REC, NULL) < 0 || chroot(root) < 0)
+		return -errno;
+	return 0;
+}
+
+void case_net_user(struct test *t)
+{
+	struct vm_request req = {
+	    .args = {"--net", "user,forward=tcp:8080:80"},
+	    .checks = text(t, "net=dhcp," SERVER ",%llu,65520 netserve=%llu",
+			   (unsigned long long)transfer(t), (unsigned long long)transfer(t)),
+	    .noisy = true, /* passt's own words */
+	    .prepare = leave_initramfs,
+	    .limit_s = 60,
+	};
+	struct net n;
+	struct vm vm;
+
+	char root[160];
+
+	snprintf(root, sizeof(root), "%s/root", t->dir);
+	req.opaque = root;
+	if (system("command -v passt >/dev/null 2>&1")) {
+		t->skip = "passt is not installed here";
+		return;
+	}
+	if (net_enter(&n, t)) {
+		vm_start(t, &vm, &req);
+		if (vm_expect(&vm, "net: serving"))
+			call_guest(t);
+		vm_finish(&vm, 0);
+		judge(t, &vm);
+		vm_free(&vm);
+	}
+	net_leave(&n);
+}
