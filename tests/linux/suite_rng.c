@@ -25,14 +25,11 @@ void case_rng(struct test *t)
 /* ACPI tables that the kernel is told not to read: it finds no device. */
 void case_rng_no_driver(struct test *t)
 {
-	const struct vm_request req = {
-	    .whole_argv = true,
-	    .args = {"--rng=on", "--describe=acpi", "--kernel", t->opt->kernel, "--initrd",
-		     t->opt->test_initrd, "--cmdline-only",
-		     "console=ttyS0 quiet loglevel=1 acpi=off minivm.exec=/usr/bin/checks -- "
-		     "exit=3"},
-	    .noisy = true,
-	};
+	const struct vm_request req = {.args = {"--rng=on", "--describe=acpi", "--console=serial"},
+				       .words = "acpi=off",
+				       .checks = "exit=3",
+				       .no_done = true,
+				       .noisy = true};
 	struct vm vm;
 
 	vm_start(t, &vm, &req);
