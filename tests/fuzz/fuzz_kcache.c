@@ -47,7 +47,10 @@ static void good_header(uint8_t header[KCACHE_HEADER_LEN])
 {
 	static const uint8_t code[3 * GUEST_PAGE_SIZE];
 	struct kernel_image image = {
-	    .info = {BOOT_IMAGE_BZIMAGE_UNPACKED, "lz4", 0x200000, 0x300000},
+	    .info = {.image = BOOT_IMAGE_BZIMAGE_UNPACKED,
+		     .compression = "lz4",
+		     .entry = 0x200000,
+		     .kernel_end = 0x300000},
 	    .setup_len = 100,
 	    .count = 3,
 	    .segment = {{0x200000, 0x3000, {code, 0x2345}},
