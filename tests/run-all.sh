@@ -176,7 +176,7 @@ direct_jobs() {
 	(cd $job && exec timeout -k 5 100 ./bench $figures_args --only syscalls --work ../figures) \
 		>$logs/direct-figures.log 2>&1 </dev/null
 	take_suite direct-figures $logs/direct-figures.log $?
-	local linux_limit=600
+	local linux_limit=900
 	suite direct-payloads 300 $job/guest-suite --minivm build/minivm --payloads $job/payloads
 	# Where KVM emulates kernel mode a boot takes 12 s: all cases only with --long.
 	if [ $long = 1 ]; then
