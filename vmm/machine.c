@@ -311,13 +311,12 @@ int machine_run(struct machine *m, struct err *err)
 
 	if (!ret)
 		ret = board_start(m, err);
-	if (!ret)
-		warn_of_emulation(m);
 	for (i = 0; !ret && i < m->vcpu_count; i++)
 		ret = vcpu_start(&m->vcpu[i], err);
 	if (!ret)
 		ret = start_services(m, err);
 	if (!ret) {
+		warn_of_emulation(m);
 		ret = loop_run(m->loop);
 		if (ret)
 			err_sys(err, -ret, "main event loop");

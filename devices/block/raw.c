@@ -108,16 +108,14 @@ void block_close(struct block *b)
 
 /* --- opening --- */
 
-/* O_NONBLOCK, so that a FIFO does not hold us up; it means nothing to files and is taken off. */
+/* O_NONBLOCK, so that a FIFO does not hold us up; it means nothing to files and block devices. */
 static int open_image(struct raw *raw, const char *path, struct err *err)
 {
 	bool ro = raw->block.readonly;
 
 	raw->fd = open(path, (ro ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
-	if (raw->fd >= 0) {
-		(void)fcntl(raw->fd, F_SETFL, 0);
+	if (raw->fd >= 0)
 		return 0;
-	}
 	err_sys(err, errno, "disk %s: open", path);
 	switch (-err->code) {
 	case EACCES:
