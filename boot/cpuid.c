@@ -21,7 +21,6 @@
 
 #define BIT(n) (1u << (n))
 
-#define LEAF1_ECX_VMX	       BIT(5)
 #define LEAF1_ECX_CX16	       BIT(13)
 #define LEAF1_ECX_TSC_DEADLINE BIT(24)
 #define LEAF1_ECX_HYPERVISOR   BIT(31)
@@ -30,13 +29,11 @@
 #define LEAF7_EBX_INVPCID      BIT(10)
 #define LEAF7_ECX_RDPID	       BIT(22)
 #define LEAFX1_ECX_CMP_LEGACY  BIT(1) /* AMD */
-#define LEAFX1_ECX_SVM	       BIT(2)
 #define LEAFX1_EDX_RDTSCP      BIT(27)
 
 #define LEAF_TOPOLOGY	  0xbu
 #define LEAF_TOPOLOGY_V2  0x1fu
 #define LEAF_AMD_TOPOLOGY 0x80000026u
-#define LEAF_SVM	  0x8000000au
 #define LEVEL_SMT	  1u
 #define LEVEL_CORE	  2u
 
@@ -62,14 +59,13 @@ static void set_bit(uint32_t *reg, uint32_t bit, bool on)
 	*reg = on ? *reg | bit : *reg & ~bit;
 }
 
-/* 1: brand index, count, APIC id; features. No virtual machines inside: they are not saved. */
+/* 1: brand index, count, APIC id; features. */
 static void fix_1(struct kvm_cpuid_entry2 *e, const struct topology *t)
 {
 	put(&e->ebx, 0xff000000, 24, t->req->cpu);
 	put(&e->ebx, 0x00ff0000, 16, 1u << t->id_bits);
 	set_bit(&e->edx, LEAF1_EDX_HTT, t->req->cpus > 1);
 	e->ecx |= LEAF1_ECX_HYPERVISOR;
-	e->ecx &= ~LEAF1_ECX_VMX;
 	set_bit(&e->ecx, LEAF1_ECX_TSC_DEADLINE, t->req->tsc_deadline);
 	if (t->req->emulating)
 		e->ecx &= ~LEAF1_ECX_CX16;
@@ -107,7 +103,6 @@ static void fix_kvm_features(struct kvm_cpuid_entry2 *e, const struct topology *
 
 static void fix_ext_1(struct kvm_cpuid_entry2 *e, const struct topology *t)
 {
-	e->ecx &= ~LEAFX1_ECX_SVM;
 	if (t->amd)
 		set_bit(&e->ecx, LEAFX1_ECX_CMP_LEGACY, t->req->cpus > 1);
 	if (t->req->emulating)
@@ -225,7 +220,6 @@ void cpuid_prepare(struct kvm_cpuid2 *cpuid, const struct cpuid_request *req)
 				fixes[j].fix(e, &t);
 		}
 	}
-	drop(cpuid, LEAF_SVM);
 	drop(cpuid, LEAF_TOPOLOGY);
 	drop(cpuid, LEAF_TOPOLOGY_V2);
 	drop(cpuid, LEAF_AMD_TOPOLOGY); /* the host's; 0xb says it all */

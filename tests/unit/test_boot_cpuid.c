@@ -224,20 +224,6 @@ Test(boot_cpuid, an_emulating_host_hides_what_it_lacks)
 	cr_assert_eq(get(&t, 0x40000001, 0)->eax, 0x01007efb & ~hypercalls, "the clock stays");
 }
 
-/* Their state is not saved, and a guest's own virtual machines are no purpose of minivm. */
-Test(boot_cpuid, no_virtual_machines_inside)
-{
-	union table t = amd();
-
-	add(&t, 0x8000000a, 0, 1, 8, 0, 0x1bcff);
-	t.head.entries[1].ecx |= 1u << 5;
-	t.head.entries[5].ecx |= 1u << 2;
-	cpuid_prepare(&t.head, &(struct cpuid_request){.cpus = 1, .capacity = ENTRIES});
-	cr_assert_eq(get(&t, 1, 0)->ecx & 1u << 5, 0, "VMX");
-	cr_assert_eq(get(&t, 0x80000001, 0)->ecx & 1u << 2, 0, "SVM");
-	cr_assert_null(get(&t, 0x8000000a, 0));
-}
-
 Test(boot_cpuid, no_room_for_the_topology_leaf)
 {
 	struct cpuid_request req = {.cpu = 1, .cpus = 2};
