@@ -18,8 +18,8 @@ void setup_early_mounts(void);
 /* The rest: /dev/pts, /dev/shm, /run, a /tmp where the root is read-only, /sys/fs/cgroup, links. */
 void setup_late_mounts(void);
 /*
- * /dev/virtio-ports/NAME for the named ports, as udev has them. Waits until there are @count, for the
- * driver makes them on a work queue; at most for PORTS_WAIT_MS.
+ * /dev/virtio-ports/NAME for the named ports, as udev has them. Waits until there are @count, for
+ * the driver makes them on a work queue; at most for PORTS_WAIT_MS.
  */
 void setup_ports(unsigned int count);
 void setup_hostname(const char *name);

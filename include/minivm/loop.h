@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Event loop: descriptors, timers and posts from other threads. One thread runs a loop; everything that
- * a source's callback touches belongs to that thread. Other threads reach it through loop_post()
- * and loop_call() only.
+ * Event loop: descriptors, timers and posts from other threads. One thread runs a loop; everything
+ * that a source's callback touches belongs to that thread. Other threads reach it through
+ * loop_post() and loop_call() only.
  */
 #ifndef MINIVM_LOOP_H
 #define MINIVM_LOOP_H
