@@ -13,6 +13,10 @@
 #include <stdio.h>
 #include <string.h>
 
+/* What err.h tells the analyzer is for callers. */
+#undef err_set
+#undef err_sys
+
 /* Formats one piece; what a terminal would act upon becomes '?'. */
 static void format_piece(char piece[ERR_TEXT_MAX], const char *fmt, va_list ap)
 {
