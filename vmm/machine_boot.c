@@ -33,15 +33,24 @@
 #define BOARD_CMDLINE_ACPI    "pci=conf1,noearly reboot=a,panic_warm"
 #define BOARD_CMDLINE_NO_ACPI "pci=off reboot=k,panic_warm acpi=off"
 
-/* What the last console= word in `text` says; NULL: there is none. */
-static const char *console_word(const char *text)
+/*
+ * What stands behind `word` where it last begins a word of `text`: outside of quotes, and before a
+ * "--", whose followers are init's. NULL: nowhere.
+ */
+static const char *last_word(const char *text, const char *word)
 {
-	static const char word[] = "console=";
 	const char *found = NULL;
+	bool quoted = false, begin = true;
 
-	for (const char *p = text; p && (p = strstr(p, word)); p++) {
-		if (p == text || p[-1] == ' ')
-			found = p + sizeof(word) - 1;
+	for (const char *p = text; p && *p; p++) {
+		if (begin && !quoted) {
+			if (!strncmp(p, "-- ", 3))
+				break;
+			if (!strncmp(p, word, strlen(word)))
+				found = p + strlen(word);
+		}
+		quoted ^= *p == '"';
+		begin = *p == ' ';
 	}
 	return found;
 }
@@ -50,7 +59,7 @@ static const char *console_word(const char *text)
 static bool names_no_other_console(const struct vm_config *config)
 {
 	const char *word =
-	    console_word(config->cmdline_only ? config->cmdline_only : config->cmdline);
+	    last_word(config->cmdline_only ? config->cmdline_only : config->cmdline, "console=");
 
 	return word ? strncmp(word, "hvc", 3) == 0 : !config->cmdline_only;
 }
@@ -88,6 +97,27 @@ static int add_assist_words(struct cmdline *c, struct err *err)
 }
 
 /*
+ * Linux takes early words in their order: what the user says of messages stands in front of our
+ * earlycon= as well, or that would print what came before it.
+ */
+static int add_message_words(const struct vm_config *config, struct cmdline *c, struct err *err)
+{
+	static const char *const bare[] = {"quiet", "debug", "ignore_loglevel"};
+	const char *level = last_word(config->cmdline, "loglevel=");
+	int ret = 0;
+
+	for (unsigned i = 0; !ret && i < sizeof(bare) / sizeof(bare[0]); i++) {
+		const char *end = last_word(config->cmdline, bare[i]);
+
+		if (end && (*end == ' ' || !*end))
+			ret = cmdline_add(c, err, "%s", bare[i]);
+	}
+	if (!ret && level)
+		ret = cmdline_add(c, err, "loglevel=%.*s", (int)strcspn(level, " "), level);
+	return ret;
+}
+
+/*
  * The final command line: ours first, the user's last, so that the user's words win where the
  * kernel takes the last one, and so that a " -- " of the user's comes after all of ours. The device
  * words stand even before --cmdline-only: they describe the machine, they are no preference.
@@ -96,15 +126,17 @@ static int build_cmdline(struct machine *m, struct err *err)
 {
 	const struct vm_config *config = m->config;
 	struct cmdline *c = &m->cmdline;
+	bool hvc = m->hvc && names_no_other_console(config);
 	int ret = 0;
 
 	ret = board_describe(m, c, err);
 	if (!ret && config->cmdline_only)
 		return cmdline_add(c, err, "%s", config->cmdline_only);
+	if (!ret && hvc)
+		ret = add_message_words(config, c, err);
 	if (!ret)
 		ret = cmdline_add(c, err, "%s " BOARD_CMDLINE " %s",
-				  m->hvc && names_no_other_console(config) ? BOARD_CMDLINE_HVC
-									   : BOARD_CMDLINE_SERIAL,
+				  hvc ? BOARD_CMDLINE_HVC : BOARD_CMDLINE_SERIAL,
 				  m->describe == DESCRIBE_ACPI ? BOARD_CMDLINE_ACPI
 							       : BOARD_CMDLINE_NO_ACPI);
 	if (!ret && config->port_count > 0)
