@@ -147,14 +147,10 @@ outer_again() { # LOG
 	done
 }
 
-# What runs in one outer machine, each suite with its log between markers.
-outer_machine() { # LOG SECONDS SUITE...
-	local log=$1 limit=$2 name rc
-	shift 2
-	outer_run "$log" "$limit" || {
-		echo "not ok - the outer Linux came to no end"
-		count 0 1 0
-	}
+# Each suite's log stands between markers.
+outer_take() { # LOG SUITE...
+	local log=$1 name rc
+	shift
 	for name in "$@"; do
 		awk -v n="$name" '/^@@ status/ {on = 0} on {print} $0 ~ "^@@ " n {on = 1}' \
 			"$log" >$logs/outer-$name.log
@@ -164,7 +160,17 @@ outer_machine() { # LOG SECONDS SUITE...
 	done
 }
 
-outer_job() { # Two machines: what one of them loses by its emulator's faults is less then.
+outer_machine() { # LOG SECONDS SUITE...
+	local log=$1 limit=$2
+	shift 2
+	outer_run "$log" "$limit" || {
+		echo "not ok - the outer Linux came to no end"
+		count 0 1 0
+	}
+	outer_take "$log" "$@"
+}
+
+outer_job() { # Machines of their own: what one of them loses by its emulator's faults is less then.
 	cat >$job/run <<EOF
 echo "@@ payloads"; ./guest-suite --minivm ./minivm --payloads payloads; echo "@@ status \$?"
 echo "@@ hostile"; ./hostile-suite --minivm ./minivm --kernel bzImage --root root.img; echo "@@ status \$?"
@@ -180,6 +186,27 @@ EOF
 	[ $long = 0 ] || outer_limit=3600
 	outer_machine $logs/outer2.log $outer_limit linux
 	outer_again $logs/outer-linux.log
+	outer_snapshots
+}
+
+# Restores make the outer kernel lose its GS base now and then, and panic (Linux 6.1's kvm_amd under
+# QEMU 7.2's emulation; never seen on a /dev/kvm of its own): they have a machine of their own, and
+# one that panics twice is no verdict on minivm, but is said.
+outer_snapshots() {
+	cat >$job/run <<EOF
+echo "@@ snapshots"; ./linux-suite $outer_args --filter snapshot; echo "@@ status \$?"
+exit 0
+EOF
+	if outer_run $logs/outer3.log 300; then
+		outer_take $logs/outer3.log snapshots
+	elif grep -aq 'Kernel panic' $logs/outer3.log; then
+		grep -aE '^not ok' $logs/outer3.log && count 0 1 0
+		echo "skip - the outer Linux panicked twice: its snapshot cases came to no end"
+		count 0 0 1
+	else
+		echo "not ok - the outer Linux came to no end"
+		count 0 1 0
+	fi
 }
 
 direct_jobs() {

@@ -34,6 +34,10 @@
 const char *const assist_cmdline[] = {
     /* XSAVE and XRSTOR are not emulated and not assisted; FXSAVE is emulated. */
     "noxsave",
+    /* CPUID at CPL 3 is the host's, and so are its AVX registers, which a kernel with noxsave does
+       not switch: memcpy() by them across a page fault loses data. Linux hands this on to init as
+       a variable of its environment; programs with AVX code of their own are not helped. */
+    "GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX,-AVX2,-AVX512F,-AVX512VL,-AVX_Fast_Unaligned_Load",
     /* No STAC and CLAC at user accesses, no POPCNT, `rep stosq` instead of the slower `stosb`.
        By name since Linux 5.19; older kernels ignore it and live with the assist. */
     "clearcpuid=smap,popcnt,erms,fsrm",

@@ -26,6 +26,9 @@
 enum {
 	DIRECT = 1, /* also with --direct */
 	LONG = 2,   /* only with --long */
+	/* Not in a run of all cases inside the outer machine: restores make its kernel panic now
+	   and then. By --filter, in a machine of their own. */
+	APART = 4,
 };
 
 struct linux_case {
@@ -55,11 +58,11 @@ static const struct linux_case cases[] = {
     {"balloon-reporting", case_balloon_reporting, LONG},
     {"balloon-target", case_balloon_target, 0},
 
-    {"snapshot", case_snapshot, DIRECT},
-    {"snapshot-2-cpus", case_snapshot_two_cpus, 0},
-    {"snapshot-again", case_snapshot_again, 0},
-    {"snapshot-refused", case_snapshot_refused, 0},
-    {"snapshot-vsock", case_snapshot_vsock, 0},
+    {"snapshot", case_snapshot, DIRECT | APART},
+    {"snapshot-2-cpus", case_snapshot_two_cpus, APART},
+    {"snapshot-again", case_snapshot_again, APART},
+    {"snapshot-refused", case_snapshot_refused, APART},
+    {"snapshot-vsock", case_snapshot_vsock, APART},
 
     {"kernel-cache", case_cache, 0},
     {"kernel-cache-cut", case_cache_cut, 0},
@@ -227,6 +230,8 @@ static bool selected(const struct options *opt, const struct linux_case *c)
 	if (opt->filter)
 		return strstr(c->name, opt->filter) != NULL;
 	if (opt->direct && !opt->long_run && !(c->flags & DIRECT))
+		return false;
+	if (!opt->direct && (c->flags & APART))
 		return false;
 	return opt->long_run || !(c->flags & LONG);
 }
