@@ -215,7 +215,8 @@ void case_ports(struct test *t)
 	    .args = {"--port", text(t, "log=file:%s", log), "--port",
 		     text(t, "talk=unix:%s", sock)},
 	    .words = "minivm.sh=\"cd /dev/virtio-ports; ls; echo to the file >log; echo listening; "
-		     "read x <talk; echo got $x; echo answer to $x >talk\"",
+		     "until read x <talk; do sleep 1; done; echo got $x; "
+		     "echo answer to $x >talk\"",
 	    .no_done = true};
 	struct vm vm;
 	int fd;
