@@ -40,10 +40,11 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
-#include <time.h>
 
 #include "minivm/byte_ring.h"
 #include "minivm/hostfd.h"
+#include "minivm/counter.h"
+#include "minivm/clock.h"
 
 #define TX_CAPACITY    65536
 #define AHEAD_ESCAPE   65536
@@ -226,10 +227,7 @@ static void on_out_event(void *opaque, uint32_t events)
 
 static int64_t now_ms(void)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+	return (int64_t)(clock_ns(CLOCK_MONOTONIC) / 1000000);
 }
 
 void console_drain(struct console *c, int timeout_ms)
@@ -417,7 +415,7 @@ static void move_serial(struct console *c)
 
 static void drop_output(struct console *c, size_t len)
 {
-	atomic_fetch_add_explicit(&c->virtio_dropped, len, memory_order_relaxed);
+	count_add(&c->virtio_dropped, len);
 	if (!c->drop_said)
 		log_guest(c->opt.log, &c->complaints, LOG_LEVEL_WARN,
 			  "console: nobody reads the output; the guest's is dropped meanwhile");
@@ -551,7 +549,7 @@ void console_attach(struct console *c, struct virtio_console *virtio)
 
 uint64_t console_dropped(const struct console *c)
 {
-	return atomic_load_explicit(&c->virtio_dropped, memory_order_relaxed);
+	return count_read(&c->virtio_dropped);
 }
 
 /* --- life --- */

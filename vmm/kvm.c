@@ -440,9 +440,19 @@ static int msr_ioctl(int vcpu_fd, unsigned long request, const struct kvm_msrs *
 	return (uint32_t)n == msrs->nmsrs ? 0 : -EIO;
 }
 
-int kvm_vcpu_get_msrs(int vcpu_fd, struct kvm_msrs *msrs)
+int kvm_vcpu_get_msr(int vcpu_fd, uint32_t index, uint64_t *value)
 {
-	return msr_ioctl(vcpu_fd, KVM_GET_MSRS, msrs);
+	/* struct kvm_msrs ends in an array without a length: this gives it one. */
+	union {
+		struct kvm_msrs list;
+		uint8_t bytes[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+	} msrs = {.list.nmsrs = 1};
+	int ret;
+
+	msrs.list.entries[0].index = index;
+	ret = msr_ioctl(vcpu_fd, KVM_GET_MSRS, &msrs.list);
+	*value = msrs.list.entries[0].data;
+	return ret;
 }
 
 int kvm_vcpu_set_msrs(int vcpu_fd, const struct kvm_msrs *msrs)

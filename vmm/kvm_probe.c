@@ -15,12 +15,12 @@
  * entering and leaving the guest (8 us to 70 us) and of the first faults drops out.
  */
 #include "minivm/kvm.h"
+#include "minivm/clock.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 /* CPUID.01H:ECX features that processors with VMX or SVM have had (Intel SDM vol. 2, CPUID). */
@@ -185,29 +185,21 @@ static int vm_open(struct probe_vm *vm, int kvm_fd, struct err *err)
 	return vm_make_vcpu(vm, kvm_fd, err);
 }
 
-static double now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec * 1e9 + (double)ts.tv_nsec;
-}
-
 /* Runs the loop once; the time from entry to its `out`. */
 static int time_loop(const struct probe_vm *vm, uint32_t iterations, double *ns, struct err *err)
 {
 	const struct kvm_regs regs = {.rip = CODE_GPA, .rcx = iterations, .rflags = 0x2};
-	double start;
+	uint64_t start;
 	int rc;
 
 	rc = kvm_vcpu_set_regs(vm->vcpu_fd, &regs);
 	if (rc < 0)
 		return err_sys(err, -rc, "setting a vCPU's registers");
-	start = now_ns();
+	start = clock_ns(CLOCK_MONOTONIC);
 	do
 		rc = kvm_vcpu_run(vm->vcpu_fd);
 	while (rc == -EINTR);
-	*ns = now_ns() - start;
+	*ns = (double)(clock_ns(CLOCK_MONOTONIC) - start);
 	if (rc < 0)
 		return err_sys(err, -rc, "KVM_RUN");
 	if (vm->run->exit_reason != KVM_EXIT_IO)

@@ -197,21 +197,6 @@ static int list_msrs(int kvm_fd, struct kvm_msr_list **out, struct err *err)
 	return 0;
 }
 
-static int read_msr(int fd, uint32_t index, uint64_t *value)
-{
-	/* struct kvm_msrs ends in an array without a length: this gives it one. */
-	union {
-		struct kvm_msrs list;
-		uint8_t bytes[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
-	} msrs = {.list.nmsrs = 1};
-	int ret;
-
-	msrs.list.entries[0].index = index;
-	ret = kvm_vcpu_get_msrs(fd, &msrs.list);
-	*value = msrs.list.entries[0].data;
-	return ret;
-}
-
 /* KVM lists what some vCPU may have; what this one has not is left out. */
 static int save_msrs(int kvm_fd, int fd, struct state_writer *w, struct err *err)
 {
@@ -222,7 +207,7 @@ static int save_msrs(int kvm_fd, int fd, struct state_writer *w, struct err *err
 	if (ret)
 		return ret;
 	for (uint32_t i = 0; i < list->nmsrs; i++) {
-		if (read_msr(fd, list->indices[i], &value) != 0)
+		if (kvm_vcpu_get_msr(fd, list->indices[i], &value) != 0)
 			continue;
 		state_put_bool(w, true);
 		state_put_u32(w, list->indices[i]);
@@ -238,7 +223,7 @@ static int refused_msr(int fd, const struct kvm_msr_entry *entry, struct err *er
 {
 	uint64_t value;
 
-	if (read_msr(fd, entry->index, &value) == 0 && value == entry->data)
+	if (kvm_vcpu_get_msr(fd, entry->index, &value) == 0 && value == entry->data)
 		return 0;
 	return err_set(err, EINVAL, "saved state: KVM does not set MSR 0x%x to 0x%llx",
 		       entry->index, (unsigned long long)entry->data);

@@ -29,6 +29,7 @@
  * System calls: epoll_create1, eventfd2, epoll_ctl, epoll_wait, write, close, futex.
  */
 #include "minivm/loop.h"
+#include "minivm/clock.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -39,13 +40,11 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #define LOOP_BATCH 32
 
 #define NS_PER_MS 1000000ull
-#define NS_PER_S  1000000000ull
 
 struct loop {
 	int epoll_fd;
@@ -303,14 +302,6 @@ void loop_call(struct loop *loop, loop_work_fn *fn, void *opaque)
 
 /* --- timers --- */
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
-}
-
 /* With the lock held: takes the timer out of the list, if it is armed. */
 static void loop_disarm(struct loop *loop, struct loop_timer *timer)
 {
@@ -352,7 +343,7 @@ void loop_timer_arm(struct loop_timer *timer, uint64_t ns)
 	pthread_mutex_lock(&loop->lock);
 	loop_disarm(loop, timer);
 	if (ns) {
-		loop_enlist(loop, timer, now_ns() + ns);
+		loop_enlist(loop, timer, clock_ns(CLOCK_MONOTONIC) + ns);
 		/* A sleep that is bounded by an earlier deadline need not end now. */
 		wake = loop->timers == timer && loop_needs_wake(loop);
 	}
@@ -384,7 +375,7 @@ static int loop_timeout(const struct loop *loop)
 		return 0;
 	if (!loop->timers)
 		return -1;
-	now = now_ns();
+	now = clock_ns(CLOCK_MONOTONIC);
 	if (loop->timers->deadline <= now)
 		return 0;
 	ms = (loop->timers->deadline - now + NS_PER_MS - 1) / NS_PER_MS;
@@ -441,7 +432,7 @@ static void loop_run_timers(struct loop *loop)
 	uint64_t now;
 
 	pthread_mutex_lock(&loop->lock);
-	now = loop->timers ? now_ns() : 0;
+	now = loop->timers ? clock_ns(CLOCK_MONOTONIC) : 0;
 	while (loop->timers && loop->timers->deadline <= now && !atomic_load(&loop->quit)) {
 		struct loop_timer *timer = loop->timers;
 		loop_work_fn *fn = timer->fn;

@@ -35,6 +35,7 @@
 
 #include "minivm/file.h"
 #include "minivm/unix_listener.h"
+#include "minivm/counter.h"
 
 #define CHUNK_IN       4096
 #define CHUNKS_PER_RUN 16
@@ -232,7 +233,7 @@ static int cut(struct iovec out[OUT_PIECES], const struct iovec *iov, unsigned n
 
 static size_t give_up(struct port *p, size_t len)
 {
-	atomic_fetch_add_explicit(&p->dropped, len, memory_order_relaxed);
+	count_add(&p->dropped, len);
 	return len;
 }
 
@@ -492,5 +493,5 @@ void port_close(struct port *p)
 
 uint64_t port_dropped(const struct port *p)
 {
-	return atomic_load_explicit(&p->dropped, memory_order_relaxed);
+	return count_read(&p->dropped);
 }

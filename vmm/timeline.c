@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The time line of a run (minivm/timeline.h). */
 #include "minivm/timeline.h"
+#include "minivm/clock.h"
 
 #include <stdbool.h>
-#include <time.h>
 
 static const char *const names[TIMELINE_EVENTS] = {
     [TIMELINE_EXEC] = "exec",
@@ -18,14 +18,6 @@ static const char *const names[TIMELINE_EVENTS] = {
     [TIMELINE_END] = "end",
 };
 
-static uint64_t now_ns(clockid_t clock)
-{
-	struct timespec now;
-
-	clock_gettime(clock, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 void timeline_mark(struct timeline *t, enum timeline_event event)
 {
 	uint64_t none = 0;
@@ -33,11 +25,11 @@ void timeline_mark(struct timeline *t, enum timeline_event event)
 	/* One load where a mark comes again and again, as with every chunk of output. */
 	if (!t || atomic_load_explicit(&t->ns[event], memory_order_relaxed))
 		return;
-	if (!atomic_compare_exchange_strong(&t->ns[event], &none, now_ns(CLOCK_MONOTONIC)))
+	if (!atomic_compare_exchange_strong(&t->ns[event], &none, clock_ns(CLOCK_MONOTONIC)))
 		return;
 	/* CPU time costs a system call, and at the first mark nobody knows yet who wants it. */
 	if (event != TIMELINE_EXEC)
-		atomic_store(&t->cpu_ns[event], now_ns(CLOCK_PROCESS_CPUTIME_ID));
+		atomic_store(&t->cpu_ns[event], clock_ns(CLOCK_PROCESS_CPUTIME_ID));
 }
 
 static bool add(json_t *object, unsigned event, uint64_t ns)

@@ -101,16 +101,8 @@ static int op_set_debugregs(void *cpu, const struct kvm_debugregs *dr)
 static int op_get_msr(void *cpu, uint32_t index, uint64_t *value)
 {
 	const struct vcpu *v = cpu;
-	union {
-		struct kvm_msrs list;
-		uint8_t bytes[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
-	} msrs = {.list.nmsrs = 1};
-	int ret;
 
-	msrs.list.entries[0].index = index;
-	ret = kvm_vcpu_get_msrs(v->fd, &msrs.list);
-	*value = msrs.list.entries[0].data;
-	return ret;
+	return kvm_vcpu_get_msr(v->fd, index, value);
 }
 
 static int op_set_guest_debug(void *cpu, const struct kvm_guest_debug *debug)

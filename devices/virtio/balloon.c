@@ -27,6 +27,7 @@
 #include <linux/virtio_ids.h>
 
 #include "minivm/iov.h"
+#include "minivm/counter.h"
 
 enum {
 	BALLOON_INFLATE,
@@ -63,16 +64,6 @@ struct virtio_balloon {
 
 	struct balloon_counts count;
 };
-
-static void count_add(_Atomic uint64_t *counter, uint64_t n)
-{
-	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
-}
-
-static uint64_t count_read(const _Atomic uint64_t *counter)
-{
-	return atomic_load_explicit(counter, memory_order_relaxed);
-}
 
 /* --- pages --- */
 

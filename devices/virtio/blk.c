@@ -32,6 +32,7 @@
 #include <linux/virtio_ids.h>
 
 #include "minivm/iov.h"
+#include "minivm/counter.h"
 
 /*
  * What one turn on the loop may cost: a unit per queue entry that is looked at and per 128 KiB of
@@ -85,16 +86,6 @@ struct virtio_blk {
 	_Atomic uint64_t flushes;
 	_Atomic uint64_t errors;
 };
-
-static void count_add(_Atomic uint64_t *counter, uint64_t n)
-{
-	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
-}
-
-static uint64_t count_read(const _Atomic uint64_t *counter)
-{
-	return atomic_load_explicit(counter, memory_order_relaxed);
-}
 
 /* The last of the writable bytes; there is at least one. */
 static uint8_t *last_byte(const struct vq_chain *c)

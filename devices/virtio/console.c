@@ -99,7 +99,7 @@ static enum tx hand_over(struct virtio_console *vc, struct console_port *p,
 
 		if (taken == 0)
 			return TX_STALLED;
-		console_count(&vc->tx_bytes, taken);
+		count_add(&vc->tx_bytes, taken);
 		p->skip += (uint32_t)taken;
 		*spent += 1 + (unsigned)(taken / CONSOLE_UNIT_BYTES);
 		if (*spent >= CONSOLE_TURN && p->skip < c->readable_len)
@@ -213,7 +213,7 @@ size_t virtio_console_rx_push(struct virtio_console *vc, unsigned port, const vo
 		vq_push(vq, &chain, (uint32_t)n);
 		done += n;
 	}
-	console_count(&vc->rx_bytes, done);
+	count_add(&vc->rx_bytes, done);
 	virtio_signal_queue(vc->virtio, rx_queue(port));
 	if (ret < 0)
 		virtio_needs_reset(vc->virtio);
@@ -484,10 +484,10 @@ int virtio_console_new(const struct virtio_console_options *opt, struct virtio_c
 void virtio_console_counters(const struct virtio_console *vc, struct virtio_console_counters *out)
 {
 	*out = (struct virtio_console_counters){
-	    .tx_bytes = atomic_load_explicit(&vc->tx_bytes, memory_order_relaxed),
-	    .rx_bytes = atomic_load_explicit(&vc->rx_bytes, memory_order_relaxed),
-	    .control_in = atomic_load_explicit(&vc->control_in, memory_order_relaxed),
-	    .control_out = atomic_load_explicit(&vc->control_out, memory_order_relaxed),
-	    .control_wrong = atomic_load_explicit(&vc->control_wrong, memory_order_relaxed),
+	    .tx_bytes = count_read(&vc->tx_bytes),
+	    .rx_bytes = count_read(&vc->rx_bytes),
+	    .control_in = count_read(&vc->control_in),
+	    .control_out = count_read(&vc->control_out),
+	    .control_wrong = count_read(&vc->control_wrong),
 	};
 }

@@ -89,11 +89,11 @@ static void put_message(struct virtio_console *vc, struct virtqueue *vq, const s
 	size_t len = any_message(vc, &msg);
 
 	if (len > c->writable_len) {
-		console_count(&vc->control_wrong, 1);
+		count_add(&vc->control_wrong, 1);
 		len = 0;
 	} else {
 		iov_scatter(vq_writable(c), &msg, len);
-		console_count(&vc->control_out, 1);
+		count_add(&vc->control_out, 1);
 	}
 	vq_push(vq, c, (uint32_t)len);
 }
@@ -219,7 +219,7 @@ void console_control_take(struct virtio_console *vc)
 		if (ret == 1) {
 			bool good = follow(vc, &chain);
 
-			console_count(good ? &vc->control_in : &vc->control_wrong, 1);
+			count_add(good ? &vc->control_in : &vc->control_wrong, 1);
 			vq_push(vq, &chain, 0);
 		} else if (ret < 0 || !vq_enable_notify(vq)) {
 			break;

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "minivm/virtio_console.h"
+#include "minivm/counter.h"
 
 #define CONSOLE_CONTROL_RX 2u
 #define CONSOLE_CONTROL_TX 3u
@@ -51,11 +52,6 @@ struct virtio_console {
 
 	struct console_port port[];
 };
-
-static inline void console_count(_Atomic uint64_t *counter, uint64_t n)
-{
-	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
-}
 
 /* Opened by the guest or closed; tells the host side if that is news. */
 void console_port_opened(struct console_port *p, bool open);

@@ -323,14 +323,14 @@ void virtio_net_counters(const struct virtio_net *net, struct virtio_net_counter
 	const struct net_counts *c = &net->count;
 
 	*out = (struct virtio_net_counters){
-	    .rx_frames = atomic_load_explicit(&c->rx_frames, memory_order_relaxed),
-	    .rx_bytes = atomic_load_explicit(&c->rx_bytes, memory_order_relaxed),
-	    .rx_filtered = atomic_load_explicit(&c->rx_filtered, memory_order_relaxed),
-	    .rx_dropped = atomic_load_explicit(&c->rx_dropped, memory_order_relaxed),
-	    .tx_frames = atomic_load_explicit(&c->tx_frames, memory_order_relaxed),
-	    .tx_bytes = atomic_load_explicit(&c->tx_bytes, memory_order_relaxed),
-	    .tx_dropped = atomic_load_explicit(&c->tx_dropped, memory_order_relaxed),
-	    .tx_malformed = atomic_load_explicit(&c->tx_malformed, memory_order_relaxed),
-	    .commands = atomic_load_explicit(&c->commands, memory_order_relaxed),
+	    .rx_frames = count_read(&c->rx_frames),
+	    .rx_bytes = count_read(&c->rx_bytes),
+	    .rx_filtered = count_read(&c->rx_filtered),
+	    .rx_dropped = count_read(&c->rx_dropped),
+	    .tx_frames = count_read(&c->tx_frames),
+	    .tx_bytes = count_read(&c->tx_bytes),
+	    .tx_dropped = count_read(&c->tx_dropped),
+	    .tx_malformed = count_read(&c->tx_malformed),
+	    .commands = count_read(&c->commands),
 	};
 }

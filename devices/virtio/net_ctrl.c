@@ -224,7 +224,7 @@ void net_ctrl_run(struct virtio_net *net)
 		if (ret == 1) {
 			uint8_t ack = run_command(net, chain);
 
-			net_count(&net->count.commands, 1);
+			count_add(&net->count.commands, 1);
 			if (chain->writable_len > 0)
 				iov_scatter(vq_writable(chain), &ack, sizeof(ack));
 			vq_push(vq, chain, sizeof(ack));

@@ -17,6 +17,7 @@
 #include <linux/virtio_net.h>
 
 #include "minivm/virtio_net.h"
+#include "minivm/counter.h"
 
 enum {
 	NET_RX,
@@ -116,11 +117,6 @@ struct virtio_net {
 
 	struct net_counts count;
 };
-
-static inline void net_count(_Atomic uint64_t *counter, uint64_t n)
-{
-	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
-}
 
 static inline bool net_has(const struct virtio_net *net, unsigned feature)
 {

@@ -209,22 +209,22 @@ static void deliver(struct virtio_net *net, uint32_t total)
 
 	buffers_read(rx, ether, NET_HDR_LEN, sizeof(ether));
 	if (!net_filter_passes(net, ether)) {
-		net_count(&net->count.rx_filtered, 1);
+		count_add(&net->count.rx_filtered, 1);
 		return;
 	}
 	if (net->backend->vnet_hdr)
 		buffers_read(rx, &hdr, 0, NET_HDR_LEN);
 	if (!check_header(net, &hdr) ||
 	    !fits_mtu(net, &hdr, &ether[2 * NETDEV_MAC_LEN], total - NET_HDR_LEN)) {
-		net_count(&net->count.rx_dropped, 1);
+		count_add(&net->count.rx_dropped, 1);
 		return;
 	}
 	/* §5.1.6.4.1: 1 without merging. */
 	hdr.num_buffers = (uint16_t)chains;
 	buffers_write(rx, 0, &hdr, NET_HDR_LEN);
 	complete(net, total, chains);
-	net_count(&net->count.rx_frames, 1);
-	net_count(&net->count.rx_bytes, total - NET_HDR_LEN);
+	count_add(&net->count.rx_frames, 1);
+	count_add(&net->count.rx_bytes, total - NET_HDR_LEN);
 }
 
 /* --- a frame that waits for more of them --- */
@@ -248,7 +248,7 @@ static bool unspill(struct virtio_net *net)
 		return false;
 	rx->spilled = 0;
 	if (rx->room < total) {
-		net_count(&net->count.rx_dropped, 1);
+		count_add(&net->count.rx_dropped, 1);
 		return true;
 	}
 	buffers_write(rx, rx->spilled_room, rx->spill, total - rx->spilled_room);
@@ -261,7 +261,7 @@ static void spilled(struct virtio_net *net, uint32_t total)
 	struct net_rx *rx = &net->rx;
 
 	if (total > NET_FRAME_ROOM || !mergeable(net)) {
-		net_count(&net->count.rx_dropped, 1);
+		count_add(&net->count.rx_dropped, 1);
 		return;
 	}
 	rx->spilled = total;
@@ -285,7 +285,7 @@ static int read_frame(struct virtio_net *net)
 	if (ret < 0)
 		return (int)ret;
 	if (ret > NET_FRAME_ROOM || (uint32_t)ret < NET_HDR_LEN - skip + NETDEV_FRAME_MIN) {
-		net_count(&net->count.rx_dropped, 1);
+		count_add(&net->count.rx_dropped, 1);
 		return 0;
 	}
 	total = (uint32_t)ret + skip;
@@ -366,7 +366,7 @@ void net_rx_pause(struct virtio_net *net)
 	struct net_rx *rx = &net->rx;
 
 	if (rx->spilled > 0 || net->backend->partial)
-		net_count(&net->count.rx_dropped, 1);
+		count_add(&net->count.rx_dropped, 1);
 	while (rx->chains > 0 && rx->chain[rx->chains - 1].next == vq->next_avail) {
 		vq_unpop(vq);
 		rx->chains--;

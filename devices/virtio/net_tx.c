@@ -106,11 +106,11 @@ static bool send_frame(struct virtio_net *net)
 	if (ret == -EAGAIN)
 		return false;
 	if (ret == 0) {
-		net_count(&net->count.tx_frames, 1);
-		net_count(&net->count.tx_bytes, tx->len);
+		count_add(&net->count.tx_frames, 1);
+		count_add(&net->count.tx_bytes, tx->len);
 		return true;
 	}
-	net_count(&net->count.tx_dropped, 1);
+	count_add(&net->count.tx_dropped, 1);
 	net_backend_error(net, ret);
 	return true;
 }
@@ -126,7 +126,7 @@ static int next_frame(struct virtio_net *net, struct virtqueue *vq)
 		if (ret <= 0)
 			return ret;
 		if (!take_frame(net)) {
-			net_count(&net->count.tx_malformed, 1);
+			count_add(&net->count.tx_malformed, 1);
 			log_guest(net->log, &net->log_limit, LOG_LEVEL_WARN,
 				  "%s: a frame of %u bytes with a header that makes no sense",
 				  net->name, tx->chain.readable_len);

@@ -17,6 +17,7 @@
  * nothing to complete: the queue is broken until the driver resets the device.
  */
 #include "minivm/virtqueue.h"
+#include "minivm/counter.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -167,11 +168,6 @@ int vq_restore(struct virtqueue *vq, struct state_reader *r, struct err *err)
 }
 
 /* --- completion --- */
-
-static void count_up(_Atomic uint64_t *counter)
-{
-	atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
-}
 
 static void used_fill(struct virtqueue *vq, uint16_t head, uint32_t written)
 {
@@ -338,10 +334,10 @@ int vq_pop(struct virtqueue *vq, struct vq_chain *chain)
 		if (ret <= 0)
 			return ret;
 		if (chain_read(vq, head, chain) == 0) {
-			count_up(&vq->count.chains);
+			count_add(&vq->count.chains, 1);
 			return 1;
 		}
-		count_up(&vq->count.malformed);
+		count_add(&vq->count.malformed, 1);
 		used_add(vq, head, 0);
 	}
 	return 0;

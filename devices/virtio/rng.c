@@ -21,11 +21,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <time.h>
 
 #include <linux/virtio_ids.h>
 
 #include "minivm/iov.h"
+#include "minivm/counter.h"
+#include "minivm/clock.h"
 
 /* What one turn on the loop may cost: bytes, and so many more for each look at the ring. */
 #define RNG_TURN	 (64u << 10)
@@ -56,16 +57,6 @@ struct virtio_rng {
 	_Atomic uint64_t errors;
 };
 
-static void count_add(_Atomic uint64_t *counter, uint64_t n)
-{
-	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
-}
-
-static uint64_t count_read(const _Atomic uint64_t *counter)
-{
-	return atomic_load_explicit(counter, memory_order_relaxed);
-}
-
 /* --- the host as a source --- */
 
 static int host_fill(void *opaque, void *buf, size_t len)
@@ -89,11 +80,8 @@ static int host_fill(void *opaque, void *buf, size_t len)
 
 static uint64_t host_now(void *opaque)
 {
-	struct timespec t;
-
 	(void)opaque;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+	return clock_ns(CLOCK_MONOTONIC);
 }
 
 const struct virtio_rng_source virtio_rng_host_source = {.fill = host_fill, .now = host_now};

@@ -22,6 +22,7 @@
  * an event of its own, and saves a system call per kick.
  */
 #include "virtio_priv.h"
+#include "minivm/counter.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -38,19 +39,9 @@
 	(1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_RING_F_INDIRECT_DESC |                        \
 	 1ull << VIRTIO_RING_F_EVENT_IDX)
 
-static void count_up(_Atomic uint64_t *counter)
-{
-	atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
-}
-
-static uint64_t count_read(const _Atomic uint64_t *counter)
-{
-	return atomic_load_explicit(counter, memory_order_relaxed);
-}
-
 void virtio_refuse(struct virtio *virtio)
 {
-	count_up(&virtio->refused);
+	count_add(&virtio->refused, 1);
 }
 
 /* A refused step of the driver that its author would want to know about. */
@@ -70,7 +61,7 @@ void virtio_refuse(struct virtio *virtio)
 static void interrupt(struct virtio *virtio, uint32_t bit)
 {
 	atomic_fetch_or(&virtio->isr, bit);
-	count_up(&virtio->interrupts);
+	count_add(&virtio->interrupts, 1);
 	virtio->interrupt.raise(virtio->interrupt.opaque);
 }
 
@@ -121,7 +112,7 @@ static void kicked(void *opaque, uint32_t events)
 	struct virtio *virtio = q->virtio;
 
 	(void)events;
-	count_up(&virtio->kicks);
+	count_add(&virtio->kicks, 1);
 	virtio->ops->notify(virtio->dev, q->index);
 }
 
@@ -183,7 +174,7 @@ static void activate_on_loop(void *opaque)
 			goto fail;
 	}
 	virtio->active = true;
-	count_up(&virtio->activations);
+	count_add(&virtio->activations, 1);
 	virtio->ops->activate(virtio->dev, virtio, virtio->accepted);
 	return;
 

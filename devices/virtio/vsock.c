@@ -29,6 +29,7 @@
 #include <linux/virtio_ids.h>
 
 #include "vsock_internal.h"
+#include "minivm/counter.h"
 
 enum { VSOCK_RX, VSOCK_TX, VSOCK_EVENT, VSOCK_QUEUES };
 
@@ -66,7 +67,7 @@ static uint32_t tell_stray(struct virtio_vsock *v)
 	iov_scatter(vq_writable(&v->rx_chain), &hdr, sizeof(hdr));
 	v->stray_head = (v->stray_head + 1) % VSOCK_STRAY_MAX;
 	v->stray_count--;
-	vsock_count(&v->resets, 1);
+	count_add(&v->resets, 1);
 	return VSOCK_HDR_LEN;
 }
 
@@ -93,7 +94,7 @@ static unsigned rx_step(struct virtio_vsock *v, struct virtqueue *vq)
 
 	if (v->rx_chain.writable_len <= VSOCK_HDR_LEN) {
 		/* No room for a header and a byte: no use. The driver gets it back. */
-		vsock_count(&v->violations, 1);
+		count_add(&v->violations, 1);
 		vq_push(vq, &v->rx_chain, 0);
 		return 1;
 	}
@@ -151,7 +152,7 @@ static void rx_run(void *opaque)
 
 static void violation(struct virtio_vsock *v, const char *what)
 {
-	vsock_count(&v->violations, 1);
+	count_add(&v->violations, 1);
 	log_guest(v->log, &v->log_limit, LOG_LEVEL_DEBUG, "vsock: %s", what);
 }
 
@@ -419,11 +420,6 @@ int virtio_vsock_new(const struct virtio_vsock_options *opt, struct virtio_vsock
 	}
 	*out = v;
 	return 0;
-}
-
-static uint64_t count_read(const _Atomic uint64_t *counter)
-{
-	return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
 void virtio_vsock_counters(const struct virtio_vsock *v, struct virtio_vsock_counters *out)

@@ -32,6 +32,7 @@
 #include <unistd.h>
 
 #include "vsock_internal.h"
+#include "minivm/clock.h"
 
 /* How often the timer looks: while a listener is busy, and else. */
 #define TICK_BUSY_NS 10000000ull
@@ -96,7 +97,7 @@ struct vsock_conn *vsock_conn_new(struct virtio_vsock *v)
 	    .state = VSOCK_HANDSHAKE,
 	    .host = {.fd = -1, .fn = vsock_conn_event, .opaque = c},
 	};
-	vsock_count(&v->open, 1);
+	count_add(&v->open, 1);
 	return c;
 }
 
@@ -147,14 +148,6 @@ void vsock_conn_free(struct vsock_conn *c)
 
 /* --- time --- */
 
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
 static void arm_timer(struct virtio_vsock *v, uint64_t ns)
 {
 	v->timer_armed = true;
@@ -165,7 +158,7 @@ void vsock_conn_time(struct vsock_conn *c, uint64_t ns)
 {
 	struct virtio_vsock *v = c->v;
 
-	c->deadline = now_ns() + ns;
+	c->deadline = clock_ns(CLOCK_MONOTONIC) + ns;
 	if (!c->timed)
 		TAILQ_INSERT_TAIL(&v->timed, c, timed_link);
 	c->timed = true;
@@ -249,7 +242,7 @@ static void orphan(struct vsock_conn *c)
 static void reset(struct vsock_conn *c)
 {
 	if (c->state != VSOCK_OPEN)
-		vsock_count(&c->v->refused, 1);
+		count_add(&c->v->refused, 1);
 	c->state = VSOCK_RESETTING;
 	c->pending = 0;
 	vsock_conn_untime(c);
@@ -273,7 +266,7 @@ static void violation(struct vsock_conn *c, bool loud, const char *what)
 {
 	struct virtio_vsock *v = c->v;
 
-	vsock_count(&v->violations, 1);
+	count_add(&v->violations, 1);
 	log_guest(v->log, &v->log_limit, loud ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG,
 		  "vsock: guest port %u, host port %u: %s; connection reset", c->guest_port,
 		  c->host_port, what);
@@ -326,13 +319,13 @@ uint32_t vsock_conn_tell(struct vsock_conn *c, const struct vq_chain *buffer)
 			if (len == 0)
 				continue;
 			c->tx_cnt += len;
-			vsock_count(&c->v->rx_bytes, len);
+			count_add(&c->v->rx_bytes, len);
 		} else {
 			c->pending &= ~(1u << bit);
 		}
 		write_header(c, buffer, op_of[bit], len);
 		if (1u << bit == VSOCK_P_RST) {
-			vsock_count(&c->v->resets, 1);
+			count_add(&c->v->resets, 1);
 			orphan(c);
 		} else {
 			vsock_conn_rewatch(c);
@@ -428,7 +421,7 @@ static void try_connect(struct vsock_conn *c)
 	}
 	vsock_conn_untime(c);
 	c->state = VSOCK_OPEN;
-	vsock_count(&c->v->from_guest, 1);
+	count_add(&c->v->from_guest, 1);
 	vsock_conn_pend(c, VSOCK_P_RESPONSE);
 }
 
@@ -462,7 +455,7 @@ static void on_response(struct vsock_conn *c, const struct vsock_packet *p)
 		return;
 	}
 	c->state = VSOCK_OPEN;
-	vsock_count(&c->v->from_host, 1);
+	count_add(&c->v->from_host, 1);
 	vsock_conn_rewatch(c);
 }
 
@@ -470,7 +463,7 @@ static void on_rst(struct vsock_conn *c, const struct vsock_packet *p)
 {
 	(void)p;
 	if (c->state != VSOCK_OPEN)
-		vsock_count(&c->v->refused, 1);
+		count_add(&c->v->refused, 1);
 	orphan(c);
 }
 
@@ -546,7 +539,7 @@ static bool guest_connects(struct virtio_vsock *v, const struct virtio_vsock_hdr
 	struct vsock_conn *c;
 
 	if (vsock_conns_full(v)) {
-		vsock_count(&v->refused, 1);
+		count_add(&v->refused, 1);
 		log_guest(v->log, &v->log_limit, LOG_LEVEL_WARN,
 			  "vsock: %u connections are open; the guest's next one is refused",
 			  VSOCK_CONNS_MAX);
@@ -629,7 +622,7 @@ void vsock_conns_tick(void *opaque)
 {
 	struct virtio_vsock *v = opaque;
 	struct vsock_conn *c, *next;
-	uint64_t now = now_ns();
+	uint64_t now = clock_ns(CLOCK_MONOTONIC);
 	bool busy;
 
 	v->timer_armed = false;

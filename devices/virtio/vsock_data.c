@@ -21,7 +21,7 @@ void vsock_data_credit(struct vsock_conn *c)
 static void forwarded(struct vsock_conn *c, uint32_t bytes)
 {
 	c->fwd_cnt += bytes;
-	vsock_count(&c->v->tx_bytes, bytes);
+	count_add(&c->v->tx_bytes, bytes);
 }
 
 /* The guest sends no more and the host has all of it. */
@@ -70,7 +70,7 @@ void vsock_data_forward(struct vsock_conn *c, const struct vsock_packet *p)
 		vsock_conn_abort(c);
 		return;
 	}
-	vsock_count(&c->v->buffered, len - (uint32_t)sent);
+	count_add(&c->v->buffered, len - (uint32_t)sent);
 	vsock_conn_rewatch(c);
 }
 

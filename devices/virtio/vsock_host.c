@@ -127,7 +127,7 @@ void vsock_host_handshake(struct vsock_conn *c)
 		return;
 	vsock_conn_untime(c);
 	if (ret < 0 || !parse_line(c->line, c->line_len - 1u, &port)) {
-		vsock_count(&c->v->refused, 1);
+		count_add(&c->v->refused, 1);
 		vsock_conn_free(c);
 		return;
 	}
@@ -198,7 +198,7 @@ static bool accept_one(struct virtio_vsock *v)
 		return true;
 	}
 	/* The guest has no driver (yet): nobody who could answer. */
-	vsock_count(&v->refused, 1);
+	count_add(&v->refused, 1);
 	close(fd);
 	return true;
 }

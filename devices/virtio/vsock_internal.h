@@ -15,6 +15,7 @@
 
 #include "minivm/iov.h"
 #include "minivm/virtio_vsock.h"
+#include "minivm/counter.h"
 
 #define VSOCK_HDR_LEN ((uint32_t)sizeof(struct virtio_vsock_hdr))
 _Static_assert(sizeof(struct virtio_vsock_hdr) == 44, "§5.10.6");
@@ -173,11 +174,6 @@ struct virtio_vsock {
 
 	struct vsock_conn conn[VSOCK_CONNS_MAX];
 };
-
-static inline void vsock_count(_Atomic uint64_t *counter, uint64_t n)
-{
-	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
-}
 
 /* --- vsock.c --- */
 

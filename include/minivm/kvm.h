@@ -169,8 +169,9 @@ int kvm_vcpu_get_regs(int vcpu_fd, struct kvm_regs *regs);
 int kvm_vcpu_set_regs(int vcpu_fd, const struct kvm_regs *regs);
 int kvm_vcpu_get_sregs(int vcpu_fd, struct kvm_sregs *sregs);
 int kvm_vcpu_set_sregs(int vcpu_fd, const struct kvm_sregs *sregs);
+/* -EIO: this vCPU has no such MSR, *value is 0 then. */
+int kvm_vcpu_get_msr(int vcpu_fd, uint32_t index, uint64_t *value);
 /* All msrs->nmsrs of them, or -EIO: KVM stops at the first that it does not know. */
-int kvm_vcpu_get_msrs(int vcpu_fd, struct kvm_msrs *msrs);
 int kvm_vcpu_set_msrs(int vcpu_fd, const struct kvm_msrs *msrs);
 int kvm_vcpu_get_events(int vcpu_fd, struct kvm_vcpu_events *events);
 int kvm_vcpu_set_events(int vcpu_fd, const struct kvm_vcpu_events *events);
