@@ -92,8 +92,8 @@ int unix_listen(const char *what, const char *path, int backlog, struct unix_lis
 		ret = look(what, &out->addr, err);
 	if (ret < 0)
 		return ret;
-	if (ret == 1)
-		unlink(path);
+	if (ret == 1 && unlink(path))
+		return err_sys(err, errno, "%s %s: cannot remove the stale socket", what, path);
 	out->fd = stream_socket();
 	if (out->fd < 0)
 		return err_sys(err, errno, "%s %s: socket", what, path);

@@ -409,14 +409,14 @@ int virtio_vsock_new(const struct virtio_vsock_options *opt, struct virtio_vsock
 	v->close_ns = time_or(opt->close_ms, DEFAULT_CLOSE_MS);
 	v->drain_ns = time_or(opt->drain_ms, DEFAULT_DRAIN_MS);
 	v->rx_work = (struct loop_work){.fn = rx_run, .opaque = v};
-	v->listener.fd = -1;
+	v->socket.fd = v->listener.fd = -1;
 	vsock_conns_init(v);
 	ret = loop_timer_init(v->loop, &v->timer, vsock_conns_tick, v, err);
 	if (!ret)
 		ret = vsock_host_open(v, opt->path, err);
 	if (ret) {
 		vsock_free(v);
-		return err_context(err, "vsock");
+		return ret;
 	}
 	*out = v;
 	return 0;

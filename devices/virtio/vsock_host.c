@@ -7,8 +7,8 @@
  * there are not many of these at once: the rest waits in the listener's backlog, and so does
  * everybody while the table is full or descriptors are short.
  *
- * System calls: socket, fchmod, bind, listen, connect, stat, unlink, prlimit64, accept4, recvfrom,
- * sendto, sendmsg, close, and those of the loop.
+ * System calls: socket, connect, prlimit64, accept4, recvfrom, sendto, sendmsg, close, and those of
+ * the loop and of unix_listener.c.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -16,7 +16,6 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "vsock_internal.h"
@@ -32,35 +31,22 @@ _Static_assert(VSOCK_PATH_MAX + sizeof("_4294967295") <=
 		   sizeof(((struct sockaddr_un *)NULL)->sun_path),
 	       "a port's path fits");
 
-static int stream_socket(void)
-{
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-
-	return fd < 0 ? -errno : fd;
-}
-
 /* The loop's thread makes connections only to sockets: they answer at once, or are busy. */
-static int connect_to(const struct sockaddr_un *addr)
+int vsock_host_connect(const struct virtio_vsock *v, uint32_t port)
 {
-	int fd = stream_socket();
+	struct sockaddr_un addr = v->socket.addr;
+	size_t len = strlen(addr.sun_path);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	int ret;
 
 	if (fd < 0)
-		return fd;
-	if (connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0)
+		return -errno;
+	snprintf(addr.sun_path + len, sizeof(addr.sun_path) - len, "_%u", port);
+	if (connect(fd, (const struct sockaddr *)&addr, sizeof(addr)) == 0)
 		return fd;
 	ret = -errno;
 	close(fd);
 	return ret;
-}
-
-int vsock_host_connect(const struct virtio_vsock *v, uint32_t port)
-{
-	struct sockaddr_un addr = v->addr;
-	size_t len = strlen(addr.sun_path);
-
-	snprintf(addr.sun_path + len, sizeof(addr.sun_path) - len, "_%u", port);
-	return connect_to(&addr);
 }
 
 ssize_t vsock_host_send(int fd, const struct iovec *iov, unsigned n)
@@ -227,52 +213,6 @@ static void raise_fd_limit(void)
 	(void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/* Makes way for the socket, if what is there is a socket without a listener. */
-static int remove_stale(const struct virtio_vsock *v, struct err *err)
-{
-	const char *path = v->addr.sun_path;
-	struct stat st;
-	int fd;
-
-	if (lstat(path, &st) < 0)
-		return errno == ENOENT ? 0 : err_sys(err, errno, "%s", path);
-	if (!S_ISSOCK(st.st_mode))
-		return err_set(err, EEXIST,
-			       "%s is there already and is not a socket; remove it or choose "
-			       "another path",
-			       path);
-	fd = connect_to(&v->addr);
-	if (fd >= 0)
-		close(fd);
-	if (fd >= 0 || fd == -EAGAIN)
-		return err_set(err, EADDRINUSE,
-			       "%s: somebody listens there already; choose another path", path);
-	if (fd != -ECONNREFUSED)
-		return err_sys(err, -fd, "%s", path);
-	if (unlink(path) < 0)
-		return err_sys(err, errno, "%s: cannot remove the stale socket", path);
-	return 0;
-}
-
-/* The mode of a socket that is not bound yet becomes that of its file: no moment of 0755. */
-static int bind_listener(struct virtio_vsock *v, int fd, struct err *err)
-{
-	const char *path = v->addr.sun_path;
-	struct stat st;
-
-	if (fchmod(fd, 0600) < 0)
-		return err_sys(err, errno, "%s: fchmod", path);
-	if (bind(fd, (const struct sockaddr *)&v->addr, sizeof(v->addr)) < 0)
-		return err_sys(err, errno, "%s: bind", path);
-	if (lstat(path, &st) == 0) {
-		v->path_dev = st.st_dev;
-		v->path_ino = st.st_ino;
-	}
-	if (listen(fd, BACKLOG) < 0)
-		return err_sys(err, errno, "%s: listen", path);
-	return 0;
-}
-
 int vsock_host_open(struct virtio_vsock *v, const char *path, struct err *err)
 {
 	int ret;
@@ -281,32 +221,19 @@ int vsock_host_open(struct virtio_vsock *v, const char *path, struct err *err)
 		return err_set(err, ENAMETOOLONG,
 			       "%s: a socket's path has 1 to %u bytes; choose a shorter one", path,
 			       VSOCK_PATH_MAX);
-	v->addr.sun_family = AF_UNIX;
-	snprintf(v->addr.sun_path, sizeof(v->addr.sun_path), "%s", path);
-	ret = remove_stale(v, err);
+	ret = unix_listen("socket", path, BACKLOG, &v->socket, err);
 	if (ret)
 		return ret;
-	v->listener = (struct loop_source){.fd = stream_socket(), .fn = accept_event, .opaque = v};
-	if (v->listener.fd < 0)
-		return err_sys(err, -v->listener.fd, "%s: socket", path);
-	ret = bind_listener(v, v->listener.fd, err);
-	if (!ret)
-		ret = loop_watch(v->loop, &v->listener, EPOLLIN, err);
+	v->listener = (struct loop_source){.fd = v->socket.fd, .fn = accept_event, .opaque = v};
+	ret = loop_watch(v->loop, &v->listener, EPOLLIN, err);
 	raise_fd_limit();
 	return ret;
 }
 
 void vsock_host_close(struct virtio_vsock *v)
 {
-	struct stat st;
-
-	if (v->listener.fd < 0)
-		return;
-	loop_unwatch(v->loop, &v->listener);
-	close(v->listener.fd);
+	if (v->listener.fd >= 0)
+		loop_unwatch(v->loop, &v->listener);
 	v->listener.fd = -1;
-	/* Only what is ours: somebody may have put something else there. */
-	if (v->path_ino != 0 && lstat(v->addr.sun_path, &st) == 0 && st.st_dev == v->path_dev &&
-	    st.st_ino == v->path_ino)
-		unlink(v->addr.sun_path);
+	unix_unlisten(&v->socket);
 }

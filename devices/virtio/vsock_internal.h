@@ -9,13 +9,13 @@
 
 #include <stdatomic.h>
 #include <sys/queue.h>
-#include <sys/un.h>
 
 #include <linux/virtio_vsock.h>
 
 #include "minivm/iov.h"
 #include "minivm/virtio_vsock.h"
 #include "minivm/counter.h"
+#include "minivm/unix_listener.h"
 
 #define VSOCK_HDR_LEN ((uint32_t)sizeof(struct virtio_vsock_hdr))
 _Static_assert(sizeof(struct virtio_vsock_hdr) == 44, "§5.10.6");
@@ -138,9 +138,8 @@ struct virtio_vsock {
 	uint64_t connect_ns, close_ns, drain_ns;
 
 	/* vsock_host.c */
-	struct sockaddr_un addr;
-	struct loop_source listener; /* fd -1: none */
-	uint64_t path_dev, path_ino; /* of the socket in the file system */
+	struct unix_listener socket;
+	struct loop_source listener; /* the socket's descriptor; -1: none */
 	bool accept_paused;
 
 	/* vsock.c */
