@@ -11,27 +11,9 @@
 #include "minivm/acpi.h"
 #include "minivm/aml.h"
 #include "minivm/config.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "input.h"
 
 static uint8_t low[0x100000];
-
-struct input {
-	const uint8_t *p;
-	size_t left;
-};
-
-static uint32_t next(struct input *in, unsigned n)
-{
-	uint32_t v = 0;
-
-	while (n--) {
-		v = v << 8 | (in->left ? *in->p : 0);
-		in->p += in->left > 0;
-		in->left -= in->left > 0;
-	}
-	return v;
-}
 
 /* --- builder --- */
 
@@ -43,17 +25,17 @@ static bool in_template(const struct aml *a)
 static void resource(struct aml *a, struct input *in, unsigned op)
 {
 	if (op % 3 == 0)
-		aml_resource_io(a, (uint16_t)next(in, 2), (uint8_t)next(in, 1));
+		aml_resource_io(a, (uint16_t)next_number(in, 2), (uint8_t)next_number(in, 1));
 	else if (op % 3 == 1)
-		aml_resource_memory(a, next(in, 4), next(in, 4));
+		aml_resource_memory(a, next_number(in, 4), next_number(in, 4));
 	else
-		aml_resource_interrupt(a, next(in, 4));
+		aml_resource_interrupt(a, next_number(in, 4));
 }
 
 static void string(struct aml *a, struct input *in)
 {
 	char text[300];
-	size_t n = next(in, 2) % sizeof(text);
+	size_t n = next_number(in, 2) % sizeof(text);
 
 	memset(text, 'x', n);
 	text[n ? n - 1 : 0] = '\0';
@@ -62,7 +44,7 @@ static void string(struct aml *a, struct input *in)
 
 static void term(struct aml *a, struct input *in, unsigned op)
 {
-	const uint32_t values[] = {next(in, 4), next(in, 2), next(in, 1)};
+	const uint32_t values[] = {next_number(in, 4), next_number(in, 2), next_number(in, 1)};
 
 	switch (op % 6) {
 	case 0:
@@ -95,21 +77,21 @@ static void open_one(struct aml *a, struct input *in, unsigned op)
 	else if (op % 4 == 2)
 		aml_method(a, "_EVT", op / 4 % 8);
 	else
-		aml_if_arg_equal(a, op / 4 % 7, next(in, 4));
+		aml_if_arg_equal(a, op / 4 % 7, next_number(in, 4));
 }
 
 static void fuzz_builder(struct input *in)
 {
 	static uint8_t code[8192];
-	size_t cap = next(in, 2) % sizeof(code), len;
+	size_t cap = next_number(in, 2) % sizeof(code), len;
 	struct aml_walk w;
 	struct err err = {0};
 	struct aml a;
 
 	memset(code, 0xee, sizeof(code));
 	aml_init(&a, code, cap);
-	while (in->left) {
-		unsigned op = next(in, 1), kind = op >> 6;
+	while (in->len) {
+		unsigned op = next_number(in, 1), kind = op >> 6;
 
 		if (kind == 0 && a.depth > 0)
 			aml_end(&a);
@@ -170,15 +152,15 @@ static void check_tables(const struct acpi_request *req, uint32_t rsdp)
 
 static void fuzz_tables(struct input *in)
 {
-	struct guest_mem mem = {.count = 1, .region = {{GPA(0), next(in, 1) << 12, low}}};
-	struct acpi_request req = {.cpus = next(in, 1), .button_gsi = next(in, 4)};
+	struct guest_mem mem = {.count = 1, .region = {{GPA(0), next_number(in, 1) << 12, low}}};
+	struct acpi_request req = {.cpus = next_number(in, 1), .button_gsi = next_number(in, 4)};
 	struct err err = {0};
 	gpa_t rsdp;
 	int rc;
 
-	req.virtio_count = next(in, 1);
+	req.virtio_count = next_number(in, 1);
 	for (unsigned i = 0; i < BOOT_VIRTIO_MAX; i++)
-		req.virtio[i] = (struct boot_virtio){next(in, 4), next(in, 4)};
+		req.virtio[i] = (struct boot_virtio){next_number(in, 4), next_number(in, 4)};
 	memset(low + ACPI_TABLES_GPA, 0, ACPI_TABLES_MAX);
 	rc = acpi_write(&mem, &req, &rsdp, &err);
 	if (rc == 0)
@@ -191,7 +173,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input in = {data, size};
 
-	if (next(&in, 1) & 1)
+	if (next_number(&in, 1) & 1)
 		fuzz_builder(&in);
 	else
 		fuzz_tables(&in);

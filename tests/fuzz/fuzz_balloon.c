@@ -70,7 +70,7 @@ static void operate(struct machine *m, struct input *in)
 						  (op >> 3) % virtio_balloon_ops.queues);
 			break;
 		case 6:
-			reset_and_kick(&m->guest, &virtio_balloon_ops, m->balloon);
+			reset_and_kick(&m->guest, &virtio_balloon_ops, m->balloon, 1);
 			break;
 		default:
 			scribble(in, op >> 3);

@@ -157,7 +157,7 @@ static void operate(struct machine *m, struct input *in)
 			virtio_blk_ops.notify(m->blk, 0);
 			break;
 		case 5:
-			reset_and_kick(&m->guest, &virtio_blk_ops, m->blk);
+			reset_and_kick(&m->guest, &virtio_blk_ops, m->blk, 1);
 			if (op & 8)
 				virtio_mmio_io_ops.reset(m->guest.mmio);
 			break;

@@ -8,7 +8,6 @@
  * Checked beside what the sanitizers see: host sides are opened and closed in turn; control
  * messages name ports that are there, and none is added twice; after a reset nothing is touched.
  */
-#include <stdlib.h>
 #include <string.h>
 
 #include <linux/virtio_console.h>
@@ -16,6 +15,7 @@
 
 #include "minivm/virtio_console.h"
 #include "minivm/virtio_mmio.h"
+#include "input.h"
 
 #define NAMED	2u
 #define PORTS	(NAMED + 1)
@@ -27,11 +27,6 @@
 #define TABLE	0x100u
 #define BUFFERS 0x200u
 #define RAM	(16 * AREA)
-
-struct input {
-	const uint8_t *data;
-	size_t len;
-};
 
 struct host {
 	size_t room;
@@ -51,22 +46,6 @@ struct machine {
 };
 
 static uint8_t ram[RAM] __attribute__((aligned(4096)));
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static uint8_t next(struct input *in)
-{
-	if (in->len == 0)
-		return 0;
-	in->len--;
-	return *in->data++;
-}
-
-static void require(bool ok)
-{
-	if (!ok)
-		abort();
-}
 
 /* --- host sides --- */
 

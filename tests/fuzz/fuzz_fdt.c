@@ -12,27 +12,9 @@
 
 #include "minivm/config.h"
 #include "minivm/fdt.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "input.h"
 
 static uint8_t low[0x100000];
-
-struct input {
-	const uint8_t *p;
-	size_t left;
-};
-
-static uint32_t next(struct input *in, unsigned n)
-{
-	uint32_t v = 0;
-
-	while (n--) {
-		v = v << 8 | (in->left ? *in->p : 0);
-		in->p += in->left > 0;
-		in->left -= in->left > 0;
-	}
-	return v;
-}
 
 static unsigned count_nodes(const void *fdt, const char *path, const char *prefix)
 {
@@ -88,15 +70,16 @@ static bool has_double(const struct fdt_request *req)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input in = {data, size};
-	struct guest_mem mem = {.count = 1, .region = {{GPA(0), next(&in, 1) << 12, low}}};
-	struct fdt_request req = {.cpus = next(&in, 1), .virtio_count = next(&in, 1)};
+	struct guest_mem mem = {.count = 1, .region = {{GPA(0), next_number(&in, 1) << 12, low}}};
+	struct fdt_request req = {.cpus = next_number(&in, 1), .virtio_count = next_number(&in, 1)};
 	struct err err = {0};
 	gpa_t setup_data = GPA(0);
 	int rc;
 
 	/* Apart from each other when the input ends early. */
 	for (uint32_t i = 0; i < BOOT_VIRTIO_MAX; i++)
-		req.virtio[i] = (struct boot_virtio){next(&in, 4) ^ i << 12, next(&in, 4)};
+		req.virtio[i] =
+		    (struct boot_virtio){next_number(&in, 4) ^ i << 12, next_number(&in, 4)};
 	memset(low + FDT_GPA, 0, FDT_MAX);
 	rc = fdt_write(&mem, &req, &setup_data, &err);
 	if (rc == 0)

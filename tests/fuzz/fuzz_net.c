@@ -237,7 +237,7 @@ static void one_step(struct machine *m, struct input *in)
 		command(in);
 		break;
 	case 5:
-		reset_and_kick_all(&m->guest, &virtio_net_ops, m->net, QUEUES);
+		reset_and_kick(&m->guest, &virtio_net_ops, m->net, QUEUES);
 		break;
 	case 6:
 		virtio_pause(m->guest.virtio);

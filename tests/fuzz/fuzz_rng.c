@@ -94,7 +94,7 @@ static void operate(struct machine *m, struct input *in)
 			virtio_rng_ops.notify(m->rng, 0);
 			break;
 		case 5:
-			reset_and_kick(&m->guest, &virtio_rng_ops, m->rng);
+			reset_and_kick(&m->guest, &virtio_rng_ops, m->rng, 1);
 			break;
 		default:
 			scribble(in, op >> 3);

@@ -6,10 +6,10 @@
  * ring memory) and the device's. Checked beside what the sanitizers see: every buffer lies in guest
  * memory, the sums are right, and each head that was taken comes back exactly once.
  */
-#include <stdlib.h>
 #include <string.h>
 
 #include "minivm/virtqueue.h"
+#include "input.h"
 
 #define RAM   0x2000u
 #define DESC  0x000u
@@ -18,29 +18,8 @@
 #define TABLE 0x400u /* where indirect tables mostly lie */
 #define OUT   4u     /* chains that are out at a time */
 
-struct input {
-	const uint8_t *data;
-	size_t len;
-};
-
 static uint8_t ram[RAM] __attribute__((aligned(4096)));
 static uint8_t high[64];
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static uint8_t next(struct input *in)
-{
-	if (in->len == 0)
-		return 0;
-	in->len--;
-	return *in->data++;
-}
-
-static void require(bool ok)
-{
-	if (!ok)
-		abort();
-}
 
 static bool inside(const struct iovec *iov, const uint8_t *region, size_t size)
 {

@@ -241,7 +241,7 @@ static void one_step(struct machine *m, struct input *in)
 		start_queues(&m->guest, QUEUES, (uint32_t)(op & 0x30) << 24);
 		break;
 	case 2:
-		reset_and_kick_all(&m->guest, &virtio_vsock_ops, m->vsock, QUEUES);
+		reset_and_kick(&m->guest, &virtio_vsock_ops, m->vsock, QUEUES);
 		break;
 	case 3:
 		scribble(in, op >> 4);

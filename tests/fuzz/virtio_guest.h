@@ -7,12 +7,12 @@
 #ifndef FUZZ_VIRTIO_GUEST_H
 #define FUZZ_VIRTIO_GUEST_H
 
-#include <stdlib.h>
 #include <string.h>
 
 #include <linux/virtio_mmio.h>
 
 #include "minivm/virtio_mmio.h"
+#include "input.h"
 
 #define RAM   0x4000u
 #define DESC  0x000u
@@ -20,11 +20,6 @@
 #define USED  0x300u
 #define TABLE 0x400u
 #define SIZE  16u
-
-struct input {
-	const uint8_t *data;
-	size_t len;
-};
 
 struct guest {
 	struct guest_mem mem;
@@ -35,22 +30,6 @@ struct guest {
 };
 
 static uint8_t ram[RAM] __attribute__((aligned(4096)));
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static inline uint8_t next(struct input *in)
-{
-	if (in->len == 0)
-		return 0;
-	in->len--;
-	return *in->data++;
-}
-
-static inline void require(bool ok)
-{
-	if (!ok)
-		abort();
-}
 
 /* --- its life --- */
 
@@ -131,17 +110,6 @@ static inline void any_access(struct guest *g, struct input *in)
 	}
 }
 
-/* A reset, after which a kick changes no byte of memory. */
-static inline void reset_and_kick(struct guest *g, const struct virtio_ops *ops, void *dev)
-{
-	static uint8_t before[RAM];
-
-	wr(g, VIRTIO_MMIO_STATUS, 0);
-	memcpy(before, ram, sizeof(ram));
-	ops->notify(dev, 0);
-	require(memcmp(before, ram, sizeof(ram)) == 0);
-}
-
 /* --- memory --- */
 
 static inline void put_descriptor(unsigned at, uint64_t addr, uint32_t len, unsigned flags,
@@ -154,16 +122,6 @@ static inline void put_descriptor(unsigned at, uint64_t addr, uint32_t len, unsi
 	} d = {addr, len, (uint16_t)flags, (uint16_t)to};
 
 	memcpy(ram + at, &d, sizeof(d));
-}
-
-static inline void offer(uint16_t head)
-{
-	uint16_t idx;
-
-	memcpy(&idx, ram + AVAIL + 2, sizeof(idx));
-	memcpy(ram + AVAIL + 4 + 2 * (idx % SIZE), &head, sizeof(head));
-	idx++;
-	memcpy(ram + AVAIL + 2, &idx, sizeof(idx));
 }
 
 static inline void scribble(struct input *in, unsigned count)
@@ -210,9 +168,15 @@ static inline void offer_in(unsigned q, uint16_t head)
 	memcpy(ram + QUEUE_MEM(q) + AVAIL + 2, &idx, sizeof(idx));
 }
 
-/* After a reset nothing changes, whatever is kicked. */
-static inline void reset_and_kick_all(struct guest *g, const struct virtio_ops *ops, void *dev,
-				      unsigned n)
+/* A ring of its own in its first page. */
+static inline void offer(uint16_t head)
+{
+	offer_in(0, head);
+}
+
+/* After a reset of a device with n queues no byte of memory changes, whatever is kicked. */
+static inline void reset_and_kick(struct guest *g, const struct virtio_ops *ops, void *dev,
+				  unsigned n)
 {
 	static uint8_t before[RAM];
 
