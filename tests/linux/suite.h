@@ -117,6 +117,8 @@ void vm_start(struct test *t, struct vm *vm, const struct vm_request *req);
 /* Waits for `line_part` in its output; false, and wrong, if it does not come. */
 bool vm_expect(struct vm *vm, const char *line_part);
 void vm_send(struct vm *vm, const char *input);
+/* At the prompt of a shell on a terminal: Ctrl-C is the guest's, and ends what runs there. */
+void vm_interrupt(struct vm *vm);
 void vm_signal(struct vm *vm, int sig);
 /* Waits for the end, counts the guest's results, checks status, output and statistics. */
 void vm_finish(struct vm *vm, int want_status);

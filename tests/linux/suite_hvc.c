@@ -110,12 +110,7 @@ void case_hvc_terminal(struct test *t)
 	proc_idle(&vm.p, 500 * t->opt->slow);
 	vm_send(&vm, "stty size\r");
 	vm_expect(&vm, "\n33 101\r\n");
-	vm_send(&vm, "sleep 1000\r");
-	proc_idle(&vm.p, 500 * t->opt->slow);
-	vm_send(&vm, "\x03");
-	vm_expect(&vm, "# ");
-	vm_send(&vm, "echo status $?\r");
-	vm_expect(&vm, "\nstatus 130");
+	vm_interrupt(&vm);
 	vm_send(&vm, "exit 3\r");
 	vm_finish(&vm, 3);
 	vm_free(&vm);

@@ -132,6 +132,16 @@ void vm_send(struct vm *vm, const char *input)
 		wrong(vm->t, "it does not take its input");
 }
 
+void vm_interrupt(struct vm *vm)
+{
+	vm_send(vm, "sleep 1000\r");
+	proc_idle(&vm->p, 500 * vm->t->opt->slow);
+	vm_send(vm, "\x03");
+	vm_expect(vm, "# ");
+	vm_send(vm, "echo status $?\r");
+	vm_expect(vm, "\nstatus 130");
+}
+
 void vm_signal(struct vm *vm, int sig)
 {
 	if (vm->started)

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -18,6 +17,7 @@
 #include <unistd.h>
 
 #include "minivm/console.h"
+#include "pipes.h"
 
 enum { DATA, IER, IIR, LCR, MCR, LSR };
 #define FCR IIR
@@ -131,35 +131,6 @@ static size_t guest_input(struct rig *r, char *buf, size_t len, int idle_ms)
 	return n;
 }
 
-static size_t read_all(int fd, char *buf, size_t len)
-{
-	size_t n = 0;
-
-	while (n < len) {
-		struct pollfd pfd = {.fd = fd, .events = POLLIN};
-		ssize_t got;
-
-		if (poll(&pfd, 1, 2000) != 1)
-			break;
-		got = read(fd, buf + n, len - n);
-		if (got <= 0)
-			break;
-		n += (size_t)got;
-	}
-	return n;
-}
-
-static unsigned log_lines(struct rig *r)
-{
-	char buf[4096];
-	ssize_t n = read(r->log_pipe[0], buf, sizeof(buf));
-	unsigned lines = 0;
-
-	for (ssize_t i = 0; i < n; i++)
-		lines += buf[i] == '\n';
-	return lines;
-}
-
 static void fill(char *buf, size_t len)
 {
 	for (size_t i = 0; i < len; i++)
@@ -195,12 +166,12 @@ static void output_arrives(int read_fd, int write_fd)
 	fill(text, sizeof(text));
 	rig_open(&r, -1, write_fd, false);
 	cr_assert_eq(pthread_create(&thread, NULL, guest_writer, &w), 0);
-	cr_assert_eq(read_all(read_fd, got, sizeof(got)), sizeof(got));
+	cr_assert_eq(pipe_read(read_fd, got, sizeof(got), 2000), sizeof(got));
 	pthread_join(thread, NULL);
 	cr_assert_eq(w.written, (size_t)BIG);
 	cr_assert_arr_eq(got, text, sizeof(text));
 	cr_assert_eq(fcntl(write_fd, F_GETFL), flags, "the shared description is untouched");
-	cr_assert_eq(log_lines(&r), 0u);
+	cr_assert_eq(pipe_lines(r.log_pipe[0]), 0u);
 	rig_stop(&r);
 	rig_close(&r);
 }
@@ -296,7 +267,7 @@ Test(console, a_reader_that_goes_away_is_one_line_and_no_stop, .timeout = 30)
 	close(fds[0]);
 	cr_assert_eq(guest_print(&r, text, sizeof(text)), sizeof(text));
 	rig_stop(&r);
-	cr_assert_eq(log_lines(&r), 1u);
+	cr_assert_eq(pipe_lines(r.log_pipe[0]), 1u);
 	rig_close(&r);
 	close(fds[1]);
 }
@@ -312,7 +283,7 @@ Test(console, a_full_disk_is_one_line_and_no_stop, .timeout = 30)
 	rig_open(&r, -1, fd, false);
 	cr_assert_eq(guest_print(&r, text, sizeof(text)), sizeof(text));
 	rig_stop(&r);
-	cr_assert_eq(log_lines(&r), 1u);
+	cr_assert_eq(pipe_lines(r.log_pipe[0]), 1u);
 	rig_close(&r);
 	close(fd);
 }
@@ -359,7 +330,7 @@ Test(console, drain_writes_what_is_left_when_the_reader_comes_back, .timeout = 3
 	if (fork() == 0) {
 		close(fds[1]);
 		usleep(50000);
-		_exit(read_all(fds[0], got, sizeof(got)) == written ? 0 : 1);
+		_exit(pipe_read(fds[0], got, sizeof(got), 2000) == written ? 0 : 1);
 	}
 	console_drain(r.c, 5000);
 	cr_assert_eq(serial_tx_peek(r.s, got, sizeof(got)), 0u);
@@ -452,7 +423,7 @@ Test(console, the_end_of_input_does_not_end_output, .timeout = 30)
 	open_port(&r);
 	cr_assert_eq(guest_input(&r, got, 1, 50), 0u);
 	cr_assert_eq(guest_print(&r, "bye", 3), 3u);
-	cr_assert_eq(read_all(fds[0], got, 3), 3u);
+	cr_assert_eq(pipe_read(fds[0], got, 3, 2000), 3u);
 	cr_assert_str_eq(got, "bye");
 	rig_stop(&r);
 	rig_close(&r);
@@ -510,7 +481,7 @@ Test(console, endless_input_does_not_starve_output, .timeout = 30)
 	for (int i = 0; i < 1000; i++)
 		in(&r, DATA);
 	cr_assert_eq(guest_print(&r, "out", 3), 3u);
-	cr_assert_eq(read_all(fds[0], got, 3), 3u);
+	cr_assert_eq(pipe_read(fds[0], got, 3, 2000), 3u);
 	rig_stop(&r);
 	rig_close(&r);
 }
@@ -628,7 +599,7 @@ Test(console, one_descriptor_for_both, .timeout = 30)
 	cr_assert_eq(write(fds[1], "in", 2), 2);
 	cr_assert_eq(guest_input(&r, got, 2, 1000), 2u);
 	cr_assert_eq(guest_print(&r, "out", 3), 3u);
-	cr_assert_eq(read_all(fds[1], got, 3), 3u);
+	cr_assert_eq(pipe_read(fds[1], got, 3, 2000), 3u);
 	cr_assert_str_eq(got, "out");
 	rig_stop(&r);
 	rig_close(&r);

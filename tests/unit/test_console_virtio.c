@@ -11,6 +11,7 @@
 
 #include "minivm/console.h"
 #include "vqueues.h"
+#include "pipes.h"
 
 #define F_SIZE (1ull << 0)
 #define ALL    (F_VERSION_1 | F_INDIRECT | F_SIZE)
@@ -105,35 +106,6 @@ static bool print(struct rig *r, const void *bytes, size_t len, unsigned patienc
 	return false;
 }
 
-static size_t read_for(int fd, char *buf, size_t len, int ms)
-{
-	size_t n = 0;
-
-	while (n < len) {
-		struct pollfd pfd = {.fd = fd, .events = POLLIN};
-		ssize_t got;
-
-		if (poll(&pfd, 1, ms) != 1)
-			break;
-		got = read(fd, buf + n, len - n);
-		if (got <= 0)
-			break;
-		n += (size_t)got;
-	}
-	return n;
-}
-
-static unsigned log_lines(struct rig *r)
-{
-	char text[4096];
-	ssize_t n = read(r->log_pipe[0], text, sizeof(text));
-	unsigned lines = 0;
-
-	for (ssize_t i = 0; i < n; i++)
-		lines += text[i] == '\n';
-	return lines;
-}
-
 Test(console_virtio, one_output_in_order, .timeout = 30)
 {
 	char got[4096], want[4096] = "", piece[64];
@@ -153,7 +125,7 @@ Test(console_virtio, one_output_in_order, .timeout = 30)
 	}
 	print_serial(&r, "end");
 	strcat(want, "end");
-	cr_assert_eq(read_for(out[0], got, strlen(want), 5000), strlen(want));
+	cr_assert_eq(pipe_read(out[0], got, strlen(want), 5000), strlen(want));
 	cr_assert_arr_eq(got, want, strlen(want));
 	rig_close(&r);
 	close(out[0]);
@@ -190,7 +162,7 @@ static void *read_slowly(void *opaque)
 	s->good = true;
 	while (s->got < s->total) {
 		int64_t before = now_ms();
-		size_t n = read_for(s->fd, buf, sizeof(buf), 5000);
+		size_t n = pipe_read(s->fd, buf, sizeof(buf), 5000);
 
 		if (n == 0)
 			break;
@@ -227,7 +199,7 @@ static bool slow_run(void)
 		cr_assert_eq(reader.got, reader.total);
 		cr_assert(reader.good);
 		cr_assert_eq(console_dropped(r.c), 0);
-		cr_assert_eq(log_lines(&r), 0);
+		cr_assert_eq(pipe_lines(r.log_pipe[0]), 0);
 	}
 	rig_close(&r);
 	close(out[0]);
@@ -261,13 +233,13 @@ Test(console_virtio, a_stalled_reader, .timeout = 60)
 	for (unsigned i = 0; i < 512; i++, printed += sizeof(piece))
 		cr_assert(print(&r, piece, sizeof(piece), 2000), "stuck at %zu", printed);
 	cr_assert_gt(console_dropped(r.c), printed - (512u << 10));
-	cr_assert_eq(log_lines(&r), 1);
+	cr_assert_eq(pipe_lines(r.log_pipe[0]), 1);
 	kept = printed - (size_t)console_dropped(r.c);
-	cr_assert_eq(read_for(out[0], got, sizeof(got), 500), kept);
+	cr_assert_eq(pipe_read(out[0], got, sizeof(got), 500), kept);
 	cr_assert(print(&r, "again", 5, 2000));
-	cr_assert_eq(read_for(out[0], got, 5, 2000), 5);
+	cr_assert_eq(pipe_read(out[0], got, 5, 2000), 5);
 	cr_assert_arr_eq(got, "again", 5);
-	cr_assert_eq(log_lines(&r), 0);
+	cr_assert_eq(pipe_lines(r.log_pipe[0]), 0);
 	rig_close(&r);
 	close(out[0]);
 	close(out[1]);
@@ -286,7 +258,7 @@ Test(console_virtio, a_reader_that_is_gone, .timeout = 30)
 	start(&r);
 	for (unsigned i = 0; i < 200; i++)
 		cr_assert(print(&r, piece, sizeof(piece), 2000));
-	cr_assert_eq(log_lines(&r), 1);
+	cr_assert_eq(pipe_lines(r.log_pipe[0]), 1);
 	rig_close(&r);
 }
 
@@ -304,7 +276,7 @@ Test(console_virtio, drain, .timeout = 30)
 	loop_quit(r.drv.loop);
 	pthread_join(r.drv.thread, NULL);
 	console_drain(r.c, 1000);
-	cr_assert_eq(read_for(out[0], got, 10, 1000), 10);
+	cr_assert_eq(pipe_read(out[0], got, 10, 1000), 10);
 	cr_assert_arr_eq(got, "last words", 10);
 	cr_assert_eq(pthread_create(&r.drv.thread, NULL, vdriver_loop_thread, r.drv.loop), 0);
 	rig_close(&r);
