@@ -17,24 +17,23 @@ for f in devices/virtio/*.c vmm/*.c; do
 	sed -nE "s/^[a-z][a-zA-Z0-9_ ]*[ *]([a-z_0-9]+)\\([^;]*\$/\\1/p" "$f" | sed "s|^|$f:|"
 done >"$tmp/functions"
 
-# unit:SUITE/NAME, with the suite of the file's own Test macros.
-for f in tests/unit/test_*.c; do
-	awk '
-	/^#define [A-Za-z]*Test\(/ {
-		macro = $2; sub(/\(.*/, "", macro)
-		text = $0
-		if (text !~ /[ \t]Test\(/) { getline; text = $0 }
-		sub(/.*[ \t]Test\(/, "", text); sub(/,.*/, "", text)
-		suite[macro] = text
-	}
-	/^[A-Za-z]*Test\(/ {
-		macro = $0; sub(/\(.*/, "", macro)
-		args = $0; sub(/^[A-Za-z]*Test\(/, "", args); sub(/\).*/, "", args)
-		n = split(args, arg, /, */)
-		if (macro == "Test" && n > 1) print "unit:" arg[1] "/" arg[2]
-		else if (macro in suite) print "unit:" suite[macro] "/" arg[1]
-	}' "$f"
-done >"$tmp/tests"
+# unit:SUITE/NAME, with the suite of the Test macros of the file or of a header.
+awk '
+/^#define [A-Za-z]*Test\(/ {
+	macro = $2; sub(/\(.*/, "", macro)
+	text = $0
+	if (text !~ /[ \t]Test\(/) { getline; text = $0 }
+	sub(/.*[ \t]Test\(/, "", text); sub(/,.*/, "", text)
+	suite[FILENAME ~ /\.h$/ ? macro : FILENAME macro] = text
+}
+/^[A-Za-z]*Test\(/ {
+	macro = $0; sub(/\(.*/, "", macro)
+	args = $0; sub(/^[A-Za-z]*Test\(/, "", args); sub(/\).*/, "", args)
+	n = split(args, arg, /, */)
+	if (macro == "Test" && n > 1) print "unit:" arg[1] "/" arg[2]
+	else if (FILENAME macro in suite) print "unit:" suite[FILENAME macro] "/" arg[1]
+	else if (macro in suite) print "unit:" suite[macro] "/" arg[1]
+}' tests/unit/*.h tests/unit/test_*.c >"$tmp/tests"
 
 # payload:NAME/CASE, of payloads that the suite's table runs.
 for f in tests/guest/payloads/*.c; do
