@@ -38,9 +38,11 @@ enum {
 
 #define BALLOON_QUEUE_SIZE 128u
 
-/* Chains that one turn looks at, and page numbers of one chain: Linux sends 256. */
-#define BALLOON_TURN	  32u
-#define BALLOON_PFNS_MAX  4096u
+/* What a turn may cost: a unit per chain, per range that is discarded, and per so many numbers. */
+#define BALLOON_TURN	  512u
+#define BALLOON_UNIT_PFNS 64u
+
+#define BALLOON_PFNS_MAX  4096u /* of one chain: Linux sends 256 */
 #define BALLOON_STATS_MAX 64u
 
 #define BALLOON_BIT(f) (1ull << (f))
@@ -59,6 +61,8 @@ struct virtio_balloon {
 	/* The loop's. */
 	struct virtio *virtio; /* NULL: not active */
 	bool stats;	       /* queue 2 has statistics */
+	bool reporting;
+	unsigned spent; /* in this turn */
 	struct vq_chain chain;
 	uint32_t pfn[BALLOON_PFNS_MAX];
 
@@ -79,8 +83,10 @@ static void discard_run(struct virtio_balloon *b, uint32_t first, uint32_t n)
 {
 	gpa_t gpa = GPA((uint64_t)first * VIRTIO_BALLOON_PAGE);
 
+	b->spent++;
 	if (guest_mem_discard(b->mem, gpa, (uint64_t)n * VIRTIO_BALLOON_PAGE) != -EFAULT)
 		return;
+	b->spent += n;
 	for (uint32_t i = 0; i < n; i++)
 		guest_mem_discard(b->mem, gpa_add(gpa, (uint64_t)i * VIRTIO_BALLOON_PAGE),
 				  VIRTIO_BALLOON_PAGE);
@@ -125,6 +131,7 @@ static uint32_t take_pfns(struct virtio_balloon *b, const struct vq_chain *c)
 	if (n > BALLOON_PFNS_MAX)
 		n = BALLOON_PFNS_MAX;
 	iov_gather(b->pfn, vq_readable(c), n * sizeof(b->pfn[0]));
+	b->spent += n / BALLOON_UNIT_PFNS;
 	return n;
 }
 
@@ -138,14 +145,15 @@ static void deflate(struct virtio_balloon *b, const struct vq_chain *c)
 	count_add(&b->count.deflated, c->readable_len / sizeof(b->pfn[0]));
 }
 
-/* §5.5.6.7: the buffers are the free memory itself. */
+/* §5.5.6.7: the buffers are the free memory itself, if that is what the driver has agreed to. */
 static void report(struct virtio_balloon *b, const struct vq_chain *c)
 {
 	const struct iovec *iov = vq_writable(c);
 
-	for (unsigned i = 0; i < c->n_writable; i++) {
+	for (unsigned i = 0; b->reporting && i < c->n_writable; i++) {
 		if (iov[i].iov_len == 0)
 			continue;
+		b->spent++;
 		guest_mem_discard(b->mem, guest_mem_gpa(b->mem, iov[i].iov_base), iov[i].iov_len);
 		count_add(&b->count.reported, iov[i].iov_len);
 	}
@@ -179,17 +187,19 @@ static chain_fn *chain_function(unsigned queue)
 	return queue < BALLOON_STATS ? functions[queue] : report;
 }
 
-/* Reads the one buffer and leaves it. -EPROTO, or 0. */
+/* Reads the one buffer and leaves it. -EPROTO, 0, or 1: to be looked at again. */
 static int look_at_stats(struct virtio_balloon *b)
 {
 	struct virtqueue *vq = virtio_queue(b->virtio, BALLOON_STATS);
 	int ret = vq_pop(vq, &b->chain);
 
-	if (ret == 1) {
-		take_stats(b, &b->chain);
-		vq_unpop(vq);
-	}
-	return ret < 0 ? ret : 0;
+	if (ret == 0)
+		return vq_enable_notify(vq);
+	if (ret < 0)
+		return ret;
+	take_stats(b, &b->chain);
+	vq_unpop(vq);
+	return 0;
 }
 
 /* Bounded; 1: there is more. */
@@ -199,7 +209,7 @@ static int drain(struct virtio_balloon *b, unsigned queue)
 	chain_fn *fn = chain_function(queue);
 
 	vq_disable_notify(vq);
-	for (unsigned spent = 0; spent < BALLOON_TURN; spent++) {
+	for (b->spent = 0; b->spent < BALLOON_TURN; b->spent++) {
 		int ret = vq_pop(vq, &b->chain);
 
 		if (ret < 0)
@@ -274,6 +284,7 @@ static void balloon_activate(void *dev, struct virtio *virtio, uint64_t features
 
 	b->virtio = virtio;
 	b->stats = (features & BALLOON_BIT(VIRTIO_BALLOON_F_STATS_VQ)) != 0;
+	b->reporting = (features & BALLOON_BIT(VIRTIO_BALLOON_F_REPORTING)) != 0;
 }
 
 static void balloon_reset(void *dev)

@@ -138,6 +138,20 @@ static uint64_t net_features(void *dev)
 	return features;
 }
 
+/* §5.1.3.1, of what there is here. */
+static const struct virtio_requirement requirements[] = {
+    {VIRTIO_NET_F_GUEST_TSO4, NET_BIT(VIRTIO_NET_F_GUEST_CSUM)},
+    {VIRTIO_NET_F_GUEST_TSO6, NET_BIT(VIRTIO_NET_F_GUEST_CSUM)},
+    {VIRTIO_NET_F_GUEST_ECN, NET_BIT(VIRTIO_NET_F_GUEST_TSO4) | NET_BIT(VIRTIO_NET_F_GUEST_TSO6)},
+    {VIRTIO_NET_F_HOST_TSO4, NET_BIT(VIRTIO_NET_F_CSUM)},
+    {VIRTIO_NET_F_HOST_TSO6, NET_BIT(VIRTIO_NET_F_CSUM)},
+    {VIRTIO_NET_F_HOST_ECN, NET_BIT(VIRTIO_NET_F_HOST_TSO4) | NET_BIT(VIRTIO_NET_F_HOST_TSO6)},
+    {VIRTIO_NET_F_CTRL_RX, NET_BIT(VIRTIO_NET_F_CTRL_VQ)},
+    {VIRTIO_NET_F_GUEST_ANNOUNCE, NET_BIT(VIRTIO_NET_F_CTRL_VQ)},
+    {VIRTIO_NET_F_CTRL_MAC_ADDR, NET_BIT(VIRTIO_NET_F_CTRL_VQ)},
+    {0},
+};
+
 static void set_offloads(struct virtio_net *net)
 {
 	uint32_t wanted = 0;
@@ -279,6 +293,7 @@ const struct virtio_ops virtio_net_ops = {
     .queue_size_max = NET_QUEUE_SIZE,
     .config_len = offsetof(struct virtio_net_config, speed),
     .features = net_features,
+    .requires = requirements,
     .config_read = net_config_read,
     .activate = net_activate,
     .notify = net_notify,

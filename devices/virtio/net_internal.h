@@ -45,14 +45,14 @@ struct net_rx_chain {
 	uint16_t head;
 	uint16_t n;    /* entries of iov */
 	uint16_t next; /* the queue's next_avail behind it */
-	uint32_t len;  /* bytes, at least NET_HDR_LEN */
+	uint32_t len;  /* bytes, NET_HDR_LEN to NET_FRAME_ROOM */
 };
 
 struct net_rx {
 	bool broken; /* the queue makes no sense, until the reset */
 	unsigned chains;
 	unsigned n;    /* entries of iov */
-	uint32_t room; /* bytes of iov */
+	uint32_t room; /* bytes of iov, less than 2 * NET_FRAME_ROOM */
 	/*
 	 * A frame that was larger than the room: its length with the header, and the part of it
 	 * that was there then. The rest is in `spill` until the driver has given more.

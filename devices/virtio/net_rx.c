@@ -40,15 +40,17 @@ static bool enough(const struct virtio_net *net)
 	       rx->n > NET_RX_IOV - VQ_SIZE_MAX;
 }
 
+/* No frame has use for more of a chain than NET_FRAME_ROOM, nor room for lengths that add up. */
 static void collect_chain(struct virtio_net *net, const struct vq_chain *c, uint16_t next)
 {
 	struct net_rx *rx = &net->rx;
-	unsigned n = iov_cut(&rx->iov[rx->n], vq_writable(c), 0, c->writable_len);
+	uint32_t len = c->writable_len < NET_FRAME_ROOM ? c->writable_len : NET_FRAME_ROOM;
+	unsigned n = iov_cut(&rx->iov[rx->n], vq_writable(c), 0, len);
 
-	rx->chain[rx->chains++] = (struct net_rx_chain){
-	    .head = c->head, .n = (uint16_t)n, .next = next, .len = c->writable_len};
+	rx->chain[rx->chains++] =
+	    (struct net_rx_chain){.head = c->head, .n = (uint16_t)n, .next = next, .len = len};
 	rx->n += n;
-	rx->room += c->writable_len;
+	rx->room += len;
 }
 
 /*
@@ -137,6 +139,13 @@ static bool gso_negotiated(const struct virtio_net *net, uint8_t type)
 	}
 }
 
+/* What is to be segmented says how, and has a checksum to be filled in. */
+static bool gso_whole(const struct virtio_net_hdr_v1 *hdr)
+{
+	return (hdr->gso_type & ~VIRTIO_NET_HDR_GSO_ECN) == VIRTIO_NET_HDR_GSO_NONE ||
+	       ((hdr->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) && hdr->gso_size != 0);
+}
+
 /*
  * §5.1.6.4.1. Frames that the back end queued under an earlier driver's features are not for this
  * one. The header is in the driver's memory by now; a driver that changes it deceives itself.
@@ -148,7 +157,7 @@ static bool check_header(const struct virtio_net *net, struct virtio_net_hdr_v1 
 	if (!csum && (hdr->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM))
 		return false;
 	hdr->flags &= csum ? VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID : 0;
-	return gso_negotiated(net, hdr->gso_type);
+	return gso_negotiated(net, hdr->gso_type) && gso_whole(hdr);
 }
 
 #define ETHERTYPE_VLAN 0x8100

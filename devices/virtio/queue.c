@@ -33,6 +33,9 @@
 /* As many descriptors as `next` can name. */
 #define TABLE_BYTES_MAX (DESC_BYTES << 16)
 
+/* Malformed chains that one vq_pop() completes: each may be as long as a good one. */
+#define MALFORMED_MAX 32u
+
 /* Offsets of the words in the available and the used ring. */
 #define RING_FLAGS 0u
 #define RING_IDX   2u
@@ -327,7 +330,7 @@ int vq_pop(struct virtqueue *vq, struct vq_chain *chain)
 		return 0;
 	if (vq->broken)
 		return -EPROTO;
-	for (unsigned n = 0; n < vq->size; n++) {
+	for (unsigned n = 0; n < MALFORMED_MAX; n++) {
 		uint16_t head;
 		int ret = next_head(vq, &head);
 

@@ -186,6 +186,28 @@ fail:
 
 /* --- features --- */
 
+uint64_t virtio_features_lacking(const struct virtio_ops *ops, uint64_t features)
+{
+	uint64_t lacking = 0;
+
+	for (const struct virtio_requirement *r = ops->requires; r && r->one_of != 0; r++) {
+		if ((features & r->one_of) == 0)
+			lacking |= features & 1ull << r->feature;
+	}
+	return lacking;
+}
+
+/* What the device has, less what has nothing to stand on; that may have been another's. */
+static uint64_t features_to_offer(const struct virtio_ops *ops, void *dev)
+{
+	uint64_t features = ops->features(dev) | CORE_FEATURES;
+	uint64_t lacking;
+
+	while ((lacking = virtio_features_lacking(ops, features)) != 0)
+		features &= ~lacking;
+	return features;
+}
+
 uint32_t virtio_device_features(const struct virtio *virtio, uint32_t half)
 {
 	return half < 2 ? (uint32_t)(virtio->offered >> (32 * half)) : 0;
@@ -212,10 +234,16 @@ void virtio_set_driver_features(struct virtio *virtio, uint32_t half, uint32_t v
 static bool features_acceptable(struct virtio *virtio)
 {
 	uint64_t surplus = virtio->accepted & ~virtio->offered;
+	uint64_t lacking = virtio_features_lacking(virtio->ops, virtio->accepted);
 
 	if (surplus != 0) {
 		refuse_log(virtio, "%s: driver takes features %#llx, which were not offered",
 			   virtio->ops->name, (unsigned long long)surplus);
+		return false;
+	}
+	if (lacking != 0) {
+		refuse_log(virtio, "%s: driver takes features %#llx, but not what they require",
+			   virtio->ops->name, (unsigned long long)lacking);
 		return false;
 	}
 	if ((virtio->accepted & 1ull << VIRTIO_F_VERSION_1) == 0) {
@@ -548,7 +576,7 @@ int virtio_new(const struct virtio_ops *ops, void *dev, const struct virtio_env 
 	virtio->dev = dev;
 	virtio->env = *env;
 	virtio->interrupt.raise = interrupt_nowhere;
-	virtio->offered = ops->features(dev) | CORE_FEATURES;
+	virtio->offered = features_to_offer(ops, dev);
 	pthread_mutex_init(&virtio->lock, NULL);
 	for (unsigned i = 0; i < queues; i++)
 		virtio->queue[i].kick_fd = -1;

@@ -58,6 +58,9 @@ struct virtio {
 	struct virtio_queue queue[]; /* `queues` of them */
 };
 
+/* Those of `features` that lack what they require (virtio_ops.requires). */
+uint64_t virtio_features_lacking(const struct virtio_ops *ops, uint64_t features);
+
 /* --- virtio.c, on the loop --- */
 
 /* Starts a queue as it was laid out, without listening to kicks. -errno of vq_start(). */

@@ -132,7 +132,10 @@ static bool status_possible(const struct virtio *virtio)
 		return false;
 	if ((s & VIRTIO_CONFIG_S_DRIVER_OK) != 0 && !features_ok)
 		return false;
-	return !features_ok || (virtio->accepted & 1ull << VIRTIO_F_VERSION_1) != 0;
+	if (!features_ok)
+		return true;
+	return (virtio->accepted & 1ull << VIRTIO_F_VERSION_1) != 0 &&
+	       virtio_features_lacking(virtio->ops, virtio->accepted) == 0;
 }
 
 static int restore_queue_setup(struct virtio_queue *q, struct state_reader *r, struct err *err)

@@ -40,6 +40,12 @@
 
 struct virtio; /* the device as the driver sees it; devices/virtio/virtio.c */
 
+/* A feature that is nothing without one of others (§5.x.3 "Requires"). */
+struct virtio_requirement {
+	unsigned feature; /* bit number */
+	uint64_t one_of;  /* bits */
+};
+
 struct virtio_ops {
 	const char *name;	   /* "virtio-blk" */
 	const char *guest_kconfig; /* "CONFIG_VIRTIO_BLK", for hints */
@@ -52,6 +58,11 @@ struct virtio_ops {
 	unsigned (*queue_count)(void *dev);
 	/* Device feature bits to offer; the core adds VERSION_1, INDIRECT_DESC, EVENT_IDX. */
 	uint64_t (*features)(void *dev);
+	/*
+	 * Ends with one_of 0; NULL: there are none. A feature is neither offered nor accepted
+	 * without what it requires (§2.2.2).
+	 */
+	const struct virtio_requirement *requires;
 	/*
 	 * off + len <= config_len; config_len 0: never called, may be NULL. config_write may be
 	 * NULL: writes are dropped.

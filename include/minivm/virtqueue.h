@@ -95,7 +95,7 @@ int vq_restore(struct virtqueue *vq, struct state_reader *r, struct err *err);
  * Takes the next chain. 1: `chain` is filled, and must be completed by exactly one vq_push().
  * 0: nothing available. -EPROTO: the ring is broken (vq->broken is set and stays until vq_stop()).
  * A malformed chain is completed here with used length 0, counted, and the next one is looked at;
- * at most `size` heads are consumed in one call (so 0 may be returned before the ring is empty;
+ * a bounded number of heads is consumed in one call (so 0 may be returned before the ring is empty;
  * vq_enable_notify() tells). Never more than `size` chains are out at once.
  */
 int vq_pop(struct virtqueue *vq, struct vq_chain *chain);

@@ -72,7 +72,7 @@ void net_start(uint64_t features, uint16_t size)
 	cr_assert_eq(rd(&nt.drv, R_STATUS), 15);
 }
 
-void net_make(bool vnet_hdr, uint16_t mtu)
+void net_make_with(bool vnet_hdr, uint32_t offloads, uint16_t mtu)
 {
 	struct virtio_net_options opt = {.name = "net0", .mtu = mtu};
 	struct err err = {0};
@@ -85,8 +85,7 @@ void net_make(bool vnet_hdr, uint16_t mtu)
 	nt.back = &pool[nt.back == &pool[0]];
 	memset(nt.back, 0, sizeof(*nt.back));
 	nt.back->nd = (struct netdev){.ops = &packets_ops, .fd = pair[0], .vnet_hdr = vnet_hdr};
-	if (vnet_hdr)
-		nt.back->nd.offloads = NETDEV_CSUM | NETDEV_TSO4 | NETDEV_TSO6 | NETDEV_TSO_ECN;
+	nt.back->nd.offloads = offloads;
 	opt.backend = &nt.back->nd;
 	memcpy(opt.mac, net_own_mac, 6);
 	cr_assert_eq(loop_new(&loop, &err), 0);
@@ -94,6 +93,11 @@ void net_make(bool vnet_hdr, uint16_t mtu)
 	opt.log = &nt.drv.log;
 	cr_assert_eq(virtio_net_new(&opt, &nt.net, &err), 0, "%s", err.text);
 	vdriver_init_on(&nt.drv, &virtio_net_ops, nt.net, 64, loop);
+}
+
+void net_make(bool vnet_hdr, uint16_t mtu)
+{
+	net_make_with(vnet_hdr, vnet_hdr ? NET_OFFLOADS : 0, mtu);
 }
 
 void net_setup(void)

@@ -79,6 +79,8 @@ extern struct net_test nt;
 void net_start(uint64_t features, uint16_t size);
 /* A device; mtu 0: none is told. */
 void net_make(bool vnet_hdr, uint16_t mtu);
+#define NET_OFFLOADS (NETDEV_CSUM | NETDEV_TSO4 | NETDEV_TSO6 | NETDEV_TSO_ECN)
+void net_make_with(bool vnet_hdr, uint32_t offloads, uint16_t mtu);
 /* A device whose driver takes everything but the control queue: it receives all there is. */
 void net_setup(void);
 void net_teardown(void);

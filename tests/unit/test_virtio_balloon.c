@@ -179,6 +179,30 @@ BalloonTest(deflate)
 	cr_expect_eq(first_byte(0), 0x5a);
 }
 
+/* A queue full of lists of scattered pages is not one turn of the loop, which others share. */
+BalloonTest(a_turn_is_bounded)
+{
+	uint32_t *pfn = ring_at(&drv.ring, DATA);
+	struct virtio_counters before, after;
+	uint32_t id, len;
+
+	for (unsigned i = 0; i < 4096; i++)
+		pfn[i] = PAGES_PFN + i % 2 * 2;
+	for (uint16_t i = 0; i < 16; i++) {
+		ring_set(&ring[INFLATE], i, DATA, 4096 * sizeof(*pfn), 0, 0);
+		ring_offer(&ring[INFLATE], i);
+	}
+	virtio_counters(drv.virtio, &before);
+	wr(&drv, R_QUEUE_NOTIFY, INFLATE);
+	for (unsigned i = 0; i < 5000 && ring_used_idx(&ring[INFLATE]) != 16; i++)
+		usleep(1000);
+	for (uint16_t i = 0; i < 16; i++)
+		cr_assert(ring_take(&ring[INFLATE], &id, &len));
+	virtio_counters(drv.virtio, &after);
+	cr_expect_geq(after.kicks - before.kicks, 16, "a turn each");
+	cr_expect_eq(counted().inflated, 16 * 4096);
+}
+
 /* --- reports --- */
 
 static void send_report(unsigned q, uint32_t at, uint32_t len)
@@ -212,6 +236,18 @@ BalloonTest(report_queues)
 	start(F_ALL & ~F_STATS);
 	send_report(2, PAGES + PAGE, PAGE);
 	cr_expect(!resident(1));
+}
+
+/* Who has not agreed to reports makes none. */
+BalloonTest(reports_that_were_not_negotiated)
+{
+	start(F_ALL & ~F_REPORTING);
+	for (unsigned q = 3; q < 5; q++) {
+		send_report(q, PAGES, PAGE);
+		cr_expect(resident(0), "queue %u", q);
+	}
+	cr_expect_eq(first_byte(0), 0x5a);
+	cr_expect_eq(counted().reported, 0);
 }
 
 /* --- statistics --- */

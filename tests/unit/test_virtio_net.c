@@ -35,6 +35,39 @@ NetTest(offloads_follow_the_driver)
 	cr_expect_eq(nt.back->offloads, 0);
 }
 
+/* §5.1.3.1: the first without the second, which it requires. */
+NetTest(features_that_need_others)
+{
+	static const struct {
+		uint64_t taken, without;
+	} bad[] = {
+	    {F_GUEST_TSO4, F_GUEST_CSUM},
+	    {F_GUEST_TSO6, F_GUEST_CSUM},
+	    {F_GUEST_ECN, F_GUEST_CSUM},
+	    {F_GUEST_ECN | F_GUEST_CSUM, F_GUEST_TSO4},
+	    {F_HOST_TSO4, F_CSUM},
+	    {F_HOST_TSO6, F_CSUM},
+	    {F_HOST_ECN | F_CSUM, F_HOST_TSO4},
+	    {F_CTRL_RX, F_CTRL_VQ},
+	    {F_CTRL_MAC, F_CTRL_VQ},
+	    {F_ANNOUNCE, F_CTRL_VQ},
+	};
+
+	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		cr_expect(!vdriver_negotiate(&nt.drv, F_PLAIN | bad[i].taken), "case %u", i);
+		cr_expect_eq(rd(&nt.drv, R_STATUS) & S_FEATURES_OK, 0);
+	}
+	cr_expect(vdriver_negotiate(&nt.drv, F_PLAIN | F_GUEST_ECN | F_GUEST_TSO6 | F_GUEST_CSUM));
+}
+
+/* Nor is one offered: this back end segments without being able to fill in a checksum. */
+NetTest(features_without_a_base_are_not_offered)
+{
+	net_teardown();
+	net_make_with(true, NETDEV_TSO4 | NETDEV_TSO_ECN, 0);
+	cr_expect_eq(vdriver_offered(&nt.drv), F_ALL & ~F_OFFLOADS);
+}
+
 /* --- receiving --- */
 
 NetTest(receive)
@@ -223,6 +256,90 @@ NetTest(headers_that_were_not_negotiated)
 	EXPECT_USED(RX, 0, HDR + 100);
 	cr_expect_eq(*(uint8_t *)ring_at(&nt.drv.ring, DATA), 0, "flags are zero");
 	cr_expect_eq(net_counted().rx_dropped, 5);
+}
+
+/* What is to be segmented arrives with all that says how, and not without (§5.1.6.4.1). */
+NetTest(receive_segmented)
+{
+	static const struct net_hdr good = {.flags = 1,
+					    .gso_type = 1 | 0x80,
+					    .hdr_len = 54,
+					    .gso_size = 1446,
+					    .csum_start = 34,
+					    .csum_offset = 16,
+					    .num_buffers = 1};
+	static const struct net_hdr bad[] = {
+	    {.gso_type = 1, .gso_size = 1446, .csum_start = 34, .csum_offset = 16},
+	    {.flags = 2, .gso_type = 4, .gso_size = 1446},
+	    {.flags = 1, .gso_type = 1, .csum_start = 34, .csum_offset = 16},
+	};
+
+	net_give_many(8, 4096);
+	for (unsigned i = 0; i < 3; i++)
+		net_arrive(&bad[i], i, 3000);
+	net_arrive(&good, 9, 3000);
+	EXPECT_USED(RX, 0, HDR + 3000);
+	cr_expect_arr_eq(ring_at(&nt.drv.ring, DATA), &good, HDR);
+	cr_expect_eq(net_counted().rx_dropped, 3);
+}
+
+/* VLAN tags are not looked at: there is no filter for them to pass. */
+NetTest(receive_tagged)
+{
+	uint8_t tagged[HDR + 64] = {[HDR + 12] = 0x81};
+
+	net_start(F_ALL, 64);
+	net_give_many(4, 2048);
+	memcpy(tagged + HDR, net_own_mac, 6);
+	for (unsigned vlan = 0; vlan < 4; vlan++) {
+		tagged[HDR + 15] = (uint8_t)(vlan * 60);
+		cr_assert_eq(send(nt.peer, tagged, sizeof(tagged), 0), (ssize_t)sizeof(tagged));
+		EXPECT_USED(RX, vlan, HDR + 64);
+	}
+}
+
+/* Descriptors of one chain may cover the same memory many times over: almost 4 GiB of it. */
+static void give_huge_chain(uint16_t head, uint32_t total)
+{
+	const uint32_t addr = 0x800000, each = 17u << 20;
+	unsigned n = 0;
+
+	for (; total > 0; n++) {
+		uint32_t len = total < each ? total : each;
+
+		ring_desc_at(&nt.drv.ring, RING_TABLES, n, addr, len,
+			     D_WRITE | (total > each ? D_NEXT : 0), (uint16_t)(n + 1));
+		total -= len;
+	}
+	ring_set(&nt.ring[RX], head, RING_TABLES, n * 16, D_INDIRECT, 0);
+	ring_offer(&nt.ring[RX], head);
+}
+
+/*
+ * Lengths of buffers that add up to a little more than 32 bits: the room in them is still large,
+ * and a frame is delivered as it is, without anything of the host's beside it.
+ */
+NetTest(buffers_of_many_gigabytes)
+{
+	const uint32_t ram = 32u << 20;
+	uint8_t *p;
+
+	net_remake(false, 0);
+	ring_fini(&nt.drv.ring);
+	nt.drv.ring.mem.region[0].host =
+	    mmap(NULL, ram, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	nt.drv.ring.mem.region[0].len = ram;
+	net_start(F_PLAIN, 64);
+	net_give(0, 0, 100);
+	give_huge_chain(1, UINT32_MAX - 100 + 1 + 5);
+	net_kick(RX);
+	net_arrive(NULL, 7, 60);
+	EXPECT_USED(RX, 0, HDR + 60);
+	p = ring_at(&nt.drv.ring, DATA);
+	cr_expect(net_frame_right(p + HDR, 7, 0, 60, 60));
+	cr_expect_eq(p[HDR + 60], 0xee);
+	net_arrive(NULL, 8, 60);
+	EXPECT_USED(RX, 1, HDR + 60);
 }
 
 #define MANY 1000

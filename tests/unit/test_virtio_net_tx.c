@@ -56,6 +56,22 @@ NetTest(send_segmented)
 	cr_expect_arr_eq(net_departed, &hdr, HDR);
 }
 
+/* §5.1.4.1: with an MTU, what is as large as that goes out in one piece. */
+NetTest(send_as_large_as_the_mtu)
+{
+	static const uint16_t mtus[] = {68, 1500, NETDEV_MTU_MAX};
+
+	for (unsigned i = 0; i < 3; i++) {
+		net_remake(true, mtus[i]);
+		net_start(F_PLAIN | F_MTU, 64);
+		net_put_frame(0, &net_plain, 4, 14u + mtus[i]);
+		net_kick(TX);
+		EXPECT_USED(TX, 0, 0);
+		cr_assert_eq(net_depart(), HDR + 14 + mtus[i]);
+		cr_expect(net_frame_right(net_departed + HDR, 4, 0, 14u + mtus[i], 14u + mtus[i]));
+	}
+}
+
 /* None of these may reach the host's network stack. */
 NetTest(send_malformed_headers)
 {
@@ -96,7 +112,7 @@ NetTest(send_headers_that_were_not_negotiated)
 		uint64_t without;
 		struct net_hdr hdr;
 	} bad[] = {
-	    {F_CSUM, {.flags = 1, .csum_start = 34}},
+	    {F_CSUM | F_HOST_TSO4 | F_HOST_TSO6 | F_HOST_ECN, {.flags = 1, .csum_start = 34}},
 	    {F_HOST_TSO4, {.flags = 1, .csum_start = 34, .gso_type = 1, .gso_size = 9}},
 	    {F_HOST_TSO6, {.flags = 1, .csum_start = 34, .gso_type = 4, .gso_size = 9}},
 	    {F_HOST_ECN, {.flags = 1, .csum_start = 34, .gso_type = 0x81, .gso_size = 9}},

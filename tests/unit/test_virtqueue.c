@@ -442,6 +442,28 @@ RingTest(a_flood_of_malformed_chains_is_bounded)
 	cr_expect(!vq_enable_notify(&vq));
 }
 
+/* Nor is one call as long as a large ring: the rest is there for the next. */
+RingTest(a_flood_of_malformed_chains_takes_several_calls)
+{
+	unsigned calls = 0;
+
+	teardown();
+	start(VQ_SIZE_MAX, true, true);
+	for (unsigned i = 0; i < VQ_SIZE_MAX; i++) {
+		ring_set(&ring, i, RING_RAM, 16, 0, 0);
+		ring_offer(&ring, (uint16_t)i);
+	}
+	do {
+		uint64_t before = vq.count.malformed;
+
+		cr_assert_eq(vq_pop(&vq, &chain), 0);
+		cr_expect_leq(vq.count.malformed - before, 32);
+		calls++;
+	} while (vq_enable_notify(&vq));
+	cr_expect_eq(calls, VQ_SIZE_MAX / 32);
+	cr_expect_eq(ring_used_idx(&ring), VQ_SIZE_MAX);
+}
+
 RingTest(push_to_a_stopped_queue)
 {
 	ring_set(&ring, 0, RING_BUFFERS, 16, D_WRITE, 0);
