@@ -241,6 +241,24 @@ static void turn_away(int fd)
 	close(fd);
 }
 
+/* The guest may have them all: a peer that cannot be let in must not keep the loop busy. */
+#define RETRY_NS 100000000ull
+
+static void accept_failed(struct api *api, int error)
+{
+	if (error == EAGAIN || error == EINTR || error == ECONNABORTED)
+		return;
+	loop_rearm(api->m->loop, &api->source, 0);
+	loop_timer_arm(&api->retry, RETRY_NS);
+}
+
+static void on_retry(void *opaque)
+{
+	struct api *api = opaque;
+
+	loop_rearm(api->m->loop, &api->source, EPOLLIN);
+}
+
 static void on_listener(void *opaque, uint32_t events)
 {
 	struct api *api = opaque;
@@ -249,8 +267,10 @@ static void on_listener(void *opaque, uint32_t events)
 	struct err err;
 
 	(void)events;
-	if (fd < 0)
+	if (fd < 0) {
+		accept_failed(api, errno);
 		return;
+	}
 	if (!c) {
 		turn_away(fd);
 		return;
@@ -289,6 +309,7 @@ int api_open(struct machine *m, const struct cli_result *cli, struct api **out, 
 	api->m = m;
 	api->cli = cli;
 	api->socket = (struct ctl_socket){.fd = -1, .lock_fd = -1};
+	(void)loop_timer_init(m->loop, &api->retry, on_retry, api, err);
 	for (unsigned i = 0; i < API_CONNECTIONS_MAX; i++)
 		api->conn[i] = (struct api_connection){.api = api, .source.fd = -1};
 	ret = listen_at(api, err);
@@ -312,6 +333,7 @@ void api_close(struct api *api)
 	for (unsigned i = 0; i < API_CONNECTIONS_MAX; i++)
 		conn_close(&api->conn[i]);
 	loop_unwatch(api->m->loop, &api->source);
+	loop_timer_destroy(&api->retry);
 	ctl_unlisten(&api->socket);
 	free(api->job.state_path);
 	free(api->job.memory_path);

@@ -43,6 +43,7 @@ struct api {
 	const struct cli_result *cli;
 	struct ctl_socket socket;
 	struct loop_source source;
+	struct loop_timer retry; /* of accepting, when there are no descriptors */
 	struct api_connection conn[API_CONNECTIONS_MAX];
 	struct api_job job;
 };

@@ -41,6 +41,7 @@
 #define CHUNKS_PER_RUN 16
 #define OUT_MAX	       (256u << 10)
 #define OUT_PIECES     16
+#define RETRY_NS       100000000ull
 
 struct port_kind_ops;
 
@@ -60,6 +61,7 @@ struct port {
 	struct loop_source out; /* fd -1: nobody is there */
 	struct loop_source accept;
 	struct unix_listener listener;
+	struct loop_timer retry; /* of accepting */
 	struct loop_work pump_work;
 	bool eof;	 /* the client will send no more */
 	bool hup;	 /* the client is gone */
@@ -317,6 +319,13 @@ static bool client_failed(struct port *p, int error)
 	return true;
 }
 
+static void on_retry(void *opaque)
+{
+	struct port *p = opaque;
+
+	want(p, &p->accept, EPOLLIN);
+}
+
 static void on_accept(void *opaque, uint32_t events)
 {
 	struct port *p = opaque;
@@ -334,8 +343,9 @@ static void on_accept(void *opaque, uint32_t events)
 	}
 	if (p->out.fd < 0) {
 		log_guest(p->log, &p->log_limit, LOG_LEVEL_WARN,
-			  "%s: accept: %s; no more clients are taken", p->what, strerror(errno));
+			  "%s: accept: %s; clients have to wait", p->what, strerror(errno));
 		unwatch_and_close(p, &p->in);
+		loop_timer_arm(&p->retry, RETRY_NS);
 		return;
 	}
 	virtio_console_set_open(p->virtio, p->id, true);
@@ -461,6 +471,7 @@ int port_open(const struct port_config *config, struct loop *loop, const struct 
 	p->in = (struct loop_source){.fd = -1, .fn = on_in_event, .opaque = p};
 	p->out = (struct loop_source){.fd = -1, .fn = on_out_event, .opaque = p};
 	p->accept.fd = p->listener.fd = -1;
+	(void)loop_timer_init(loop, &p->retry, on_retry, p, err);
 	p->pump_work = (struct loop_work){.fn = on_pump, .opaque = p};
 	ret = p->kind->open(p, err);
 	if (ret) {
@@ -487,6 +498,7 @@ void port_close(struct port *p)
 	unwatch_and_close(p, &p->in);
 	unwatch_and_close(p, &p->out);
 	loop_unwatch(p->loop, &p->accept);
+	loop_timer_destroy(&p->retry);
 	unix_unlisten(&p->listener);
 	free(p);
 }

@@ -12,8 +12,8 @@
 #define HTTP_LINE_MAX	 1024u /* bytes of a line, its CR LF not counted */
 #define HTTP_HEADERS_MAX 64u
 #define HTTP_BODY_MAX	 51200u
-/* The most that has to be gathered for one request. */
-#define HTTP_REQUEST_MAX (HTTP_HEADERS_MAX * HTTP_LINE_MAX + HTTP_BODY_MAX)
+/* The most that has to be gathered for one request: its first line, the others, the body. */
+#define HTTP_REQUEST_MAX ((1 + HTTP_HEADERS_MAX) * (HTTP_LINE_MAX + 2) + HTTP_BODY_MAX)
 
 struct http_request {
 	char method[16];

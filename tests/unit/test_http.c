@@ -132,3 +132,25 @@ Test(http, responses)
 	cr_expect_eq(http_parse_response("SSH-2.0\r\n", 9, &r), -EPROTO);
 	cr_expect_eq(http_parse_response("HTTP/1.1 2x4\r\n\r\n", 16, &r), -EPROTO);
 }
+
+/* Every line as long as may be, as many as there may be: it is still gathered whole. */
+Test(http, the_largest_request_has_room)
+{
+	static char text[HTTP_REQUEST_MAX + 1];
+	size_t len = (size_t)sprintf(text, "PUT /vm HTTP/1.1\r\n");
+	size_t short_of = HTTP_LINE_MAX - strlen("PUT /vm HTTP/1.1");
+
+	len += (size_t)sprintf(text + len, "Content-Length: %u\r\n", HTTP_BODY_MAX);
+	short_of += HTTP_LINE_MAX - strlen("Content-Length: 51200");
+	for (unsigned i = 0; i < HTTP_HEADERS_MAX - 2; i++) {
+		text[len] = 'A';
+		text[len + 1] = ':';
+		memset(text + len + 2, 'b', HTTP_LINE_MAX - 2);
+		memcpy(text + len + HTTP_LINE_MAX, "\r\n", 2);
+		len += HTTP_LINE_MAX + 2;
+	}
+	len += (size_t)sprintf(text + len, "\r\n");
+	cr_assert_eq(http_parse_request(text, len, &req), 1);
+	cr_expect_eq(req.body_len, HTTP_BODY_MAX);
+	cr_expect_leq(req.head_len + short_of + req.body_len, HTTP_REQUEST_MAX);
+}

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -220,13 +221,19 @@ PortTest(full_disk)
 
 /* --- sockets --- */
 
-static int client(void)
+static void client_connects(int fd)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/sock", dir);
 	cr_assert_eq(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+}
+
+static int client(void)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	client_connects(fd);
 	return fd;
 }
 
@@ -249,6 +256,29 @@ PortTest(socket_both_ways)
 	close(fd);
 	stop();
 	cr_assert_eq(access(in_dir("sock"), F_OK), -1);
+}
+
+/* A guest may use them up for a while, with connections: the port is there again afterwards. */
+PortTest(socket_without_descriptors)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct rlimit limit, none;
+
+	start(PORT_UNIX, in_dir("sock"));
+	say(PORT_OPEN);
+	cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	none = limit;
+	none.rlim_cur = (rlim_t)fd + 1;
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+	client_connects(fd);
+	usleep(150000);
+	cr_expect_geq(log_lines(), 1);
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	cr_assert_eq(heard_open(), 1);
+	guest_writes("there");
+	want_text(fd, "there");
+	close(fd);
+	stop();
 }
 
 /* One client at a time; the next waits until the first is gone. */
