@@ -77,7 +77,7 @@ make_job() {
 	rm -rf $job
 	mkdir -p $job/payloads
 	cp build/minivm build/guest-suite build/linux-suite build/linux-checks build/hostile-suite $job/
-	cp build/bench build/floor $job/
+	cp build/bench build/floor build/floor-restore $job/
 	cp build/guest/*.elf $job/payloads/
 	cp guest-images/kernel/bzImage build/guest/vmlinux build/guest/root.img build/guest/initrd.cpio $job/
 	tests/outer/add-program.sh passt $job/root
@@ -101,7 +101,8 @@ linux_args="--minivm ./minivm --kernel bzImage --vmlinux vmlinux --root root.img
 outer_args="$linux_args --debian /disk/debian --packed /disk/packed"
 
 # Counts that must not grow (docs/benchmarks.md); any kernel does for them.
-figures_args="--counts --minivm ./minivm --floor ./floor --first vmlinux --bzimage bzImage \
+figures_args="--counts --minivm ./minivm --floor ./floor --floor-restore ./floor-restore --first vmlinux \
+	--bzimage bzImage \
 	--vmlinux vmlinux --root root.img --exits payloads/round_trip.elf"
 
 # Runs $job/run in an outer machine. QEMU's multi-threaded emulation hangs or breaks now and then

@@ -2,10 +2,11 @@
 /*
  * Measures minivm beside a floor and its rivals: docs/benchmarks.md.
  *
- *	bench --minivm PATH --floor PATH --first ELF --exits ELF --bzimage FILE --vmlinux FILE
- *	      --root IMAGE --work DIR [--qemu PATH] [--kvmtool PATH] [--firecracker PATH]
+ *	bench --minivm PATH --floor PATH --floor-restore PATH --first ELF --exits ELF --bzimage FILE
+ *	      --vmlinux FILE --root IMAGE --work DIR [--qemu PATH] [--kvmtool PATH] [--firecracker
+ *PATH]
  *	      [--rounds N] [--json FILE] [--host TEXT] [--emulated] [--counts] [--verbose]
- *	      [--only syscalls|start|memory|exits|round-trip]
+ *	      [--only syscalls|start|restore|memory|exits|round-trip]
  *
  * --counts: only what does not depend on time (system calls, memory, exits), once each, and the
  * result as test lines: a regression of these fails the tests. Exit status: 0 if everything could
@@ -47,7 +48,8 @@ void bench_fail(struct bench *b, const char *fmt, ...)
 /* --- command line --- */
 
 enum {
-	OPT_FIRST = 256,
+	OPT_FLOOR_RESTORE = 256,
+	OPT_FIRST,
 	OPT_EXITS,
 	OPT_BZIMAGE,
 	OPT_VMLINUX,
@@ -69,6 +71,7 @@ static const struct option long_options[] = {
     {"qemu", required_argument, NULL, WHO_QEMU},
     {"kvmtool", required_argument, NULL, WHO_KVMTOOL},
     {"firecracker", required_argument, NULL, WHO_FIRECRACKER},
+    {"floor-restore", required_argument, NULL, OPT_FLOOR_RESTORE},
     {"first", required_argument, NULL, OPT_FIRST},
     {"exits", required_argument, NULL, OPT_EXITS},
     {"bzimage", required_argument, NULL, OPT_BZIMAGE},
@@ -90,6 +93,9 @@ static bool take_option(struct options *o, int option)
 	struct bench *b = &o->bench;
 
 	switch (option) {
+	case OPT_FLOOR_RESTORE:
+		b->floor_restore = optarg;
+		break;
 	case OPT_FIRST:
 		b->first = optarg;
 		break;
@@ -146,8 +152,9 @@ static bool parse(int argc, char *argv[], struct options *o)
 		if (!take_option(o, option))
 			return false;
 	}
-	return optind == argc && b->program[WHO_MINIVM] && b->program[WHO_FLOOR] && b->first &&
-	       b->exits && b->bzimage && b->vmlinux && b->root && b->work && b->rounds > 0;
+	return optind == argc && b->program[WHO_MINIVM] && b->program[WHO_FLOOR] &&
+	       b->floor_restore && b->first && b->exits && b->bzimage && b->vmlinux && b->root &&
+	       b->work && b->rounds > 0;
 }
 
 /* --- the run --- */
@@ -192,8 +199,12 @@ static const struct figure {
 	void (*measure)(struct bench *b, struct results *r);
 	bool timed; /* not with --counts */
 } figures[] = {
-    {"syscalls", figure_syscalls, false},    {"start", figure_start, true},
-    {"memory", figure_memory, false},	     {"exits", figure_exits, false},
+    {"syscalls", figure_syscalls, false},
+    {"start", figure_start, true},
+    {"syscalls", figure_restore_syscalls, false},
+    {"restore", figure_restore, true},
+    {"memory", figure_memory, false},
+    {"exits", figure_exits, false},
     {"round-trip", figure_round_trip, true},
 };
 
@@ -222,6 +233,7 @@ int main(int argc, char *argv[])
 	snprintf(cache, sizeof(cache), "%s/cache", b->work);
 	mkdir(cache, 0700);
 	setenv("XDG_CACHE_HOME", cache, 1);
+	setenv("XDG_RUNTIME_DIR", b->work, 1);
 	describe(&o, head, sizeof(head));
 
 	measure(&o, &results);

@@ -13,6 +13,7 @@
 /* Files; all are paths, NULL where the command line has none. */
 struct bench {
 	const char *program[WHO_COUNT]; /* NULL: not on this machine, left out */
+	const char *floor_restore;	/* the floor of a restore */
 	const char *first;		/* the 50 MB kernel whose first instructions end it */
 	const char *exits;		/* tests/guest/payloads/round_trip.c */
 	const char *bzimage;		/* a Linux guest, */
@@ -35,6 +36,7 @@ struct vm {
 	const char *words; /* for the kernel's command line; NULL: none */
 	bool no_assist;	   /* minivm only: no help for emulating hosts, whose steps would count */
 	const char *stats; /* minivm only: file for its statistics; NULL: none */
+	const char *name;  /* minivm only: for its commands; NULL: none */
 };
 
 #define ARGV_MAX 48
@@ -55,12 +57,21 @@ bool vm_argv(const struct bench *b, enum who who, const struct vm *vm, struct ar
 /* "bench: ..." on standard error; what could not be measured makes the run fail. */
 void bench_fail(struct bench *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* One sample of the time from exec to the first KVM_RUN, for `who`. */
+void sample_first_run(struct bench *b, enum who who, const char *const *argv, struct row *row);
+
+/* One sample of the system calls before it. */
+void sample_syscalls(struct bench *b, enum who who, const char *const *argv, struct row *row);
+
 /* --- the figures, each adds its rows --- */
 
 void figure_start(struct bench *b, struct results *r);	  /* seconds to the first KVM_RUN */
 void figure_syscalls(struct bench *b, struct results *r); /* system calls before it */
 void figure_memory(struct bench *b, struct results *r);	  /* beside the guest's */
 void figure_exits(struct bench *b, struct results *r);	  /* on the way to init, by reason */
+/* Both of a machine that goes on as it was saved. */
+void figure_restore(struct bench *b, struct results *r);
+void figure_restore_syscalls(struct bench *b, struct results *r);
 void figure_round_trip(struct bench *b, struct results *r);
 
 #endif

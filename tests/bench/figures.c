@@ -24,16 +24,12 @@
 
 /* --- exec to the first KVM_RUN --- */
 
-static void start_once(struct bench *b, enum who who, const struct vm *vm, struct row *row)
+void sample_first_run(struct bench *b, enum who who, const char *const *argv, struct row *row)
 {
-	struct argv argv;
 	struct watch w;
 	double ms;
-	int rc;
+	int rc = watch_start(&w, argv, WATCH_FIRST_RUN);
 
-	if (!vm_argv(b, who, vm, &argv))
-		return;
-	rc = watch_start(&w, argv.arg, WATCH_FIRST_RUN);
 	if (rc) {
 		bench_fail(b, "%s: cannot be watched: %s", who_name(who), strerror(-rc));
 		return;
@@ -70,12 +66,14 @@ static void drop_caches(const struct bench *b)
 static void start_round(struct bench *b, const struct vm *vm, unsigned who_mask, bool cold,
 			struct row *row)
 {
+	struct argv argv;
+
 	for (unsigned who = 0; who < WHO_COUNT; who++) {
-		if (!(who_mask & 1u << who))
+		if (!(who_mask & 1u << who) || !vm_argv(b, who, vm, &argv))
 			continue;
 		if (cold)
 			drop_caches(b);
-		start_once(b, who, vm, row);
+		sample_first_run(b, who, argv.arg, row);
 	}
 }
 
@@ -102,7 +100,7 @@ void figure_start(struct bench *b, struct results *r)
 	judge_ratio(warm, WHO_FLOOR, 1.5, 0);
 	judge_ratio(warm, WHO_QEMU, 0, 0.1);
 	judge_ratio(wide, WHO_FLOOR, 1.5, 0);
-	judge_rows(wide, warm, "minivm, 8 GiB / 128 MiB", 1.1);
+	judge_rows(wide, warm, WHO_MINIVM, "minivm, 8 GiB / 128 MiB", 1.1);
 	judge_ratio(cold, WHO_FLOOR, 0, 0);
 	judge_ratio(cold, WHO_QEMU, 0, 0);
 }
@@ -110,6 +108,17 @@ void figure_start(struct bench *b, struct results *r)
 /* --- system calls before it --- */
 
 #define SYSCALL_RUNS 7
+
+void sample_syscalls(struct bench *b, enum who who, const char *const *argv, struct row *row)
+{
+	struct syscall_count count;
+	int rc = count_syscalls(argv, &count);
+
+	if (rc)
+		bench_fail(b, "%s: system calls: %s", who_name(who), strerror(-rc));
+	else
+		series_add(&row->s[who], count.total);
+}
 
 /*
  * Of all threads: what a start costs the host. The main thread starts the vCPUs and goes on with
@@ -122,20 +131,15 @@ void figure_syscalls(struct bench *b, struct results *r)
 	const struct vm vm = {
 	    .kernel = b->first, .mib = MIB_SMALL, .disk = b->root, .disk_ro = true};
 	struct row *row = results_row(r, "", false, "system calls before KVM_RUN");
+	struct row ignored = {0};
 
 	for (unsigned i = 0; i < (1 + SYSCALL_RUNS) * WHO_COUNT; i++) {
 		enum who who = i % WHO_COUNT;
-		struct syscall_count count;
 		struct argv argv;
-		int rc;
 
-		if (!vm_argv(b, who, &vm, &argv))
-			continue;
-		rc = count_syscalls(argv.arg, &count);
-		if (rc)
-			bench_fail(b, "%s: system calls: %s", who_name(who), strerror(-rc));
-		else if (i >= WHO_COUNT) /* the first one fills minivm's cache of kernels */
-			series_add(&row->s[who], count.total);
+		/* The first one fills minivm's cache of kernels. */
+		if (vm_argv(b, who, &vm, &argv))
+			sample_syscalls(b, who, argv.arg, i < WHO_COUNT ? &ignored : row);
 	}
 	if (b->counts)
 		judge_least(row, 100);

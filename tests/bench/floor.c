@@ -31,6 +31,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "floor_calls.h"
 #include "minivm/boot.h"
 #include "minivm/image.h"
 #include "minivm/kvm.h"
@@ -41,41 +42,7 @@
 #define COM1_LINE_STATUS 0x3fd
 #define LINE_STATUS_IDLE 0x60 /* transmitter empty */
 
-#define CPUID_ENTRIES 128
-
-static long check(long result, const char *what)
-{
-	if (result < 0) {
-		fprintf(stderr, "floor: %s: %s\n", what, strerror(errno));
-		exit(125);
-	}
-	return result;
-}
-
-static int call(int fd, unsigned long request, unsigned long arg, const char *what)
-{
-	return (int)check(ioctl(fd, request, arg), what);
-}
-
-static void *map(void *at, uint64_t len, int prot, int flags, int fd, uint64_t offset)
-{
-	void *p = mmap(at, len, prot, flags, fd, (off_t)offset);
-
-	check(p == MAP_FAILED ? -1 : 0, "mmap");
-	return p;
-}
-
 /* --- memory --- */
-
-static void add_ram(struct guest_mem *mem, uint64_t gpa, uint64_t len)
-{
-	mem->region[mem->count++] = (struct guest_region){
-	    .gpa = GPA(gpa),
-	    .len = len,
-	    .host = map(NULL, len, PROT_READ | PROT_WRITE,
-			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
-	};
-}
 
 static void map_segment(const struct guest_mem *mem, int fd, const struct elf_segment *s)
 {
@@ -86,8 +53,8 @@ static void map_segment(const struct guest_mem *mem, int fd, const struct elf_se
 		fprintf(stderr, "floor: this kernel does not fit or cannot be mapped\n");
 		exit(125);
 	}
-	map(host - in_page, s->filesz + in_page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED,
-	    fd, s->offset - in_page);
+	floor_map(host - in_page, s->filesz + in_page, PROT_READ | PROT_WRITE,
+		  MAP_PRIVATE | MAP_FIXED, fd, s->offset - in_page);
 	/* The file goes on behind the segment, bss does not. */
 	if (s->memsz > s->filesz && (s->paddr + s->filesz) % GUEST_PAGE_SIZE)
 		memset(host + s->filesz, 0,
@@ -96,15 +63,15 @@ static void map_segment(const struct guest_mem *mem, int fd, const struct elf_se
 
 static uint64_t map_kernel(const struct guest_mem *mem, const char *path)
 {
-	int fd = (int)check(open(path, O_RDONLY | O_CLOEXEC), path);
+	int fd = (int)floor_check(open(path, O_RDONLY | O_CLOEXEC), path);
 	struct elf_image elf;
 	struct err err = {0};
 	struct stat st;
 	struct bytes file;
 
-	check(fstat(fd, &st), path);
+	floor_check(fstat(fd, &st), path);
 	file.len = (size_t)st.st_size;
-	file.data = map(NULL, file.len, PROT_READ, MAP_PRIVATE, fd, 0);
+	file.data = floor_map(NULL, file.len, PROT_READ, MAP_PRIVATE, fd, 0);
 	if (elf_parse(file, &elf, &err)) {
 		fprintf(stderr, "floor: %s\n", err.text);
 		exit(125);
@@ -114,41 +81,7 @@ static uint64_t map_kernel(const struct guest_mem *mem, const char *path)
 	return elf.entry;
 }
 
-/* --- the VM --- */
-
-static int make_vm(int kvm, const struct guest_mem *mem)
-{
-	int vm = call(kvm, KVM_CREATE_VM, 0, "KVM_CREATE_VM");
-	struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
-
-	call(vm, KVM_SET_TSS_ADDR, KVM_TSS_GPA, "KVM_SET_TSS_ADDR");
-	call(vm, KVM_CREATE_IRQCHIP, 0, "KVM_CREATE_IRQCHIP");
-	call(vm, KVM_CREATE_PIT2, (unsigned long)&pit, "KVM_CREATE_PIT2");
-	for (unsigned i = 0; i < mem->count; i++) {
-		struct kvm_userspace_memory_region r = {
-		    .slot = i,
-		    .guest_phys_addr = mem->region[i].gpa.v,
-		    .memory_size = mem->region[i].len,
-		    .userspace_addr = (uintptr_t)mem->region[i].host,
-		};
-
-		call(vm, KVM_SET_USER_MEMORY_REGION, (unsigned long)&r,
-		     "KVM_SET_USER_MEMORY_REGION");
-	}
-	return vm;
-}
-
-static void set_cpuid(int kvm, int vcpu)
-{
-	static union {
-		struct kvm_cpuid2 list;
-		uint8_t room[sizeof(struct kvm_cpuid2) +
-			     CPUID_ENTRIES * sizeof(struct kvm_cpuid_entry2)];
-	} cpuid = {.list.nent = CPUID_ENTRIES};
-
-	call(kvm, KVM_GET_SUPPORTED_CPUID, (unsigned long)&cpuid, "KVM_GET_SUPPORTED_CPUID");
-	call(vcpu, KVM_SET_CPUID2, (unsigned long)&cpuid, "KVM_SET_CPUID2");
-}
+/* --- the vCPU --- */
 
 static void set_registers(int vcpu, const struct guest_mem *mem, uint64_t entry)
 {
@@ -156,13 +89,13 @@ static void set_registers(int vcpu, const struct guest_mem *mem, uint64_t entry)
 	struct kvm_sregs sregs;
 	struct err err = {0};
 
-	call(vcpu, KVM_GET_SREGS, (unsigned long)&sregs, "KVM_GET_SREGS");
+	floor_call(vcpu, KVM_GET_SREGS, (unsigned long)&sregs, "KVM_GET_SREGS");
 	if (boot_regs_long_mode(mem, entry, &regs, &sregs, &err)) {
 		fprintf(stderr, "floor: %s\n", err.text);
 		exit(125);
 	}
-	call(vcpu, KVM_SET_SREGS, (unsigned long)&sregs, "KVM_SET_SREGS");
-	call(vcpu, KVM_SET_REGS, (unsigned long)&regs, "KVM_SET_REGS");
+	floor_call(vcpu, KVM_SET_SREGS, (unsigned long)&sregs, "KVM_SET_SREGS");
+	floor_call(vcpu, KVM_SET_REGS, (unsigned long)&regs, "KVM_SET_REGS");
 }
 
 /* --- the loop --- */
@@ -174,7 +107,7 @@ static void port(struct kvm_run *run)
 	if (run->io.port == COM1_LINE_STATUS)
 		*data = LINE_STATUS_IDLE;
 	else if (run->io.port == COM1 && run->io.direction == KVM_EXIT_IO_OUT)
-		check(write(STDOUT_FILENO, data, 1), "standard output");
+		floor_check(write(STDOUT_FILENO, data, 1), "standard output");
 	else if (run->io.port == EXIT_PORT)
 		exit(*data);
 }
@@ -182,7 +115,7 @@ static void port(struct kvm_run *run)
 static _Noreturn void loop(int vcpu, struct kvm_run *run)
 {
 	for (;;) {
-		call(vcpu, KVM_RUN, 0, "KVM_RUN");
+		floor_call(vcpu, KVM_RUN, 0, "KVM_RUN");
 		if (run->exit_reason == KVM_EXIT_IO) {
 			port(run);
 		} else if (run->exit_reason != KVM_EXIT_MMIO) {
@@ -195,26 +128,22 @@ static _Noreturn void loop(int vcpu, struct kvm_run *run)
 int main(int argc, char *argv[])
 {
 	uint64_t bytes = argc == 3 ? strtoull(argv[2], NULL, 10) << 20 : 0;
-	uint64_t low = bytes < GUEST_MMIO_HOLE_START ? bytes : GUEST_MMIO_HOLE_START;
 	struct guest_mem mem = {0};
-	int kvm, vm, vcpu, size;
 	struct kvm_run *run;
+	int kvm, vm, vcpu;
 	uint64_t entry;
 
 	if (!bytes) {
 		fprintf(stderr, "usage: floor KERNEL MIB\n");
 		return 125;
 	}
-	kvm = (int)check(open(KVM_DEVICE_PATH, O_RDWR | O_CLOEXEC), KVM_DEVICE_PATH);
-	add_ram(&mem, 0, low);
-	if (bytes > low)
-		add_ram(&mem, GUEST_MMIO_HOLE_END, bytes - low);
+	kvm = (int)floor_check(open(KVM_DEVICE_PATH, O_RDWR | O_CLOEXEC), KVM_DEVICE_PATH);
+	floor_add_memory(&mem, bytes, -1);
 	entry = map_kernel(&mem, argv[1]);
-	vm = make_vm(kvm, &mem);
-	vcpu = call(vm, KVM_CREATE_VCPU, 0, "KVM_CREATE_VCPU");
-	size = call(kvm, KVM_GET_VCPU_MMAP_SIZE, 0, "KVM_GET_VCPU_MMAP_SIZE");
-	run = map(NULL, (uint64_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
-	set_cpuid(kvm, vcpu);
+	vm = floor_make_vm(kvm, &mem);
+	vcpu = floor_make_vcpu(kvm, vm, 0, &run);
+	floor_call(vcpu, KVM_SET_CPUID2, (unsigned long)floor_supported_cpuid(kvm),
+		   "KVM_SET_CPUID2");
 	set_registers(vcpu, &mem, entry);
 	loop(vcpu, run);
 }

@@ -106,9 +106,10 @@ void judge_ratio(struct row *row, enum who other, double target, double aim)
 	judge(row, what, judged(row, WHO_MINIVM) / judged(row, other), target, aim);
 }
 
-void judge_rows(struct row *row, const struct row *other, const char *what, double target)
+void judge_rows(struct row *row, const struct row *other, enum who who, const char *what,
+		double target)
 {
-	judge(row, what, judged(row, WHO_MINIVM) / judged(other, WHO_MINIVM), target, 0);
+	judge(row, what, judged(row, who) / judged(other, who), target, 0);
 }
 
 /* Judged as it is printed, to three digits: 1.1 is not missed by a millionth. */
@@ -207,6 +208,8 @@ static void print_row(const struct results *r, const struct row *row)
 			printf("   aim <= %g", j->aim);
 		printf("   %s\n", verdict(j));
 	}
+	if (row->note)
+		printf("    %s\n", row->note);
 }
 
 unsigned results_print(const struct results *r, const char *head, bool emulated)
@@ -274,6 +277,8 @@ static json_t *row_json(const struct row *row, bool emulated)
 	for (i = 0; i < row->judgements; i++)
 		json_array_append_new(judged, judgement_json(&row->judgement[i]));
 	json_object_set_new(o, "judged", judged);
+	if (row->note)
+		json_object_set_new(o, "note", json_string(row->note));
 	return o;
 }
 

@@ -38,7 +38,7 @@ struct judgement {
 	double aim;    /* at most; 0: none */
 };
 
-#define JUDGEMENTS_MAX 2
+#define JUDGEMENTS_MAX 3
 
 struct row {
 	char name[64];
@@ -47,6 +47,7 @@ struct row {
 	struct series s[WHO_COUNT];
 	unsigned judgements;
 	struct judgement judgement[JUDGEMENTS_MAX];
+	const char *note; /* what others have published; NULL: nothing */
 };
 
 #define ROWS_MAX 32
@@ -67,8 +68,9 @@ struct row *results_row(struct results *r, const char *unit, bool seconds, const
 void judge_value(struct row *row, double target, double aim);
 void judge_least(struct row *row, double target);
 void judge_ratio(struct row *row, enum who other, double target, double aim);
-/* The same ratio of minivm's in two rows; `what` says of what. */
-void judge_rows(struct row *row, const struct row *other, const char *what, double target);
+/* The same ratio of who's in two rows; `what` says of what. */
+void judge_rows(struct row *row, const struct row *other, enum who who, const char *what,
+		double target);
 
 bool judgement_met(const struct judgement *j);	   /* the target, if there is one */
 bool judgement_aim_met(const struct judgement *j); /* false without an aim */

@@ -17,7 +17,7 @@ done
 shift $((OPTIND - 1))
 rounds=${1:-}
 [ $# = 0 ] || shift
-files="build/minivm build/bench build/floor build/bench-first.elf build/guest/round_trip.elf
+files="build/minivm build/bench build/floor build/floor-restore build/bench-first.elf build/guest/round_trip.elf
 	guest-images/kernel/bzImage build/guest/vmlinux build/guest/root.img"
 
 direct() {
@@ -25,7 +25,8 @@ direct() {
 	work=$(mktemp -d "${TMPDIR:-/var/tmp}/minivm-bench.XXXXXX") || exit 1
 	# shellcheck disable=SC2064 # now
 	trap "rm -rf '$work'" EXIT
-	set -- "$@" --minivm build/minivm --floor build/floor --first build/bench-first.elf \
+	set -- "$@" --minivm build/minivm --floor build/floor --floor-restore build/floor-restore \
+		--first build/bench-first.elf \
 		--exits build/guest/round_trip.elf --bzimage guest-images/kernel/bzImage \
 		--vmlinux build/guest/vmlinux --root build/guest/root.img --work "$work" \
 		--rounds "${rounds:-20}" --json build/bench.json
@@ -75,7 +76,7 @@ for d in usr lib lib64; do
 		ln -sf /disk/rivals/\$f /\$f
 	done
 done
-set -- $* --minivm ./minivm --floor ./floor --first bench-first.elf --exits round_trip.elf \\
+set -- $* --minivm ./minivm --floor ./floor --floor-restore ./floor-restore --first bench-first.elf --exits round_trip.elf \\
 	--bzimage bzImage --vmlinux vmlinux --root root.img --work work --rounds ${rounds:-7}
 for r in qemu:qemu-system-x86_64 kvmtool:lkvm firecracker:firecracker; do
 	p=\$(command -v \${r#*:}) && set -- "\$@" --\${r%:*} \$p

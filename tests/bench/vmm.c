@@ -54,6 +54,8 @@ static bool minivm_argv(const struct bench *b, const struct vm *vm, struct argv 
 		add2(a, "--assist", "off");
 	if (vm->stats)
 		add2(a, "--stats", vm->stats);
+	if (vm->name)
+		add2(a, "--name", vm->name);
 	return true;
 }
 
