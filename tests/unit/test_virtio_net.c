@@ -283,6 +283,17 @@ NetTest(receive_segmented)
 	cr_expect_eq(net_counted().rx_dropped, 3);
 }
 
+/* NEEDS_CSUM and DATA_VALID are the back end's to say; RSC_INFO and the others are nobody's. */
+NetTest(receive_flags)
+{
+	static const struct net_hdr all = {.flags = 0xff, .csum_start = 34, .csum_offset = 16};
+
+	net_give_many(2, 2048);
+	net_arrive(&all, 1, 100);
+	EXPECT_USED(RX, 0, HDR + 100);
+	cr_expect_eq(*(uint8_t *)ring_at(&nt.drv.ring, DATA), 3);
+}
+
 /* VLAN tags are not looked at: there is no filter for them to pass. */
 NetTest(receive_tagged)
 {

@@ -56,6 +56,9 @@ NetTest(mac_tables)
 	cr_expect_eq(net_command(1, 0, data, sizeof(data)), 0);
 	cr_expect(net_passes(net_other));
 	cr_expect(net_passes(net_multicast));
+	net_start(F_ALL, 64);
+	cr_expect(!net_passes(net_other), "a reset empties it");
+	cr_expect(!net_passes(net_multicast));
 }
 
 NetTest(mac_address)
