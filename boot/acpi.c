@@ -12,9 +12,9 @@
  * that are given the RSDP's address find it at once; the others look at each 16 bytes from
  * 0xe0000 on, and find it at the first.
  *
- * The DSDT says what cannot be probed: COM1, clock, pvpanic, virtio-mmio devices, and the power
- * button with the event device (GED, §5.6.9) that speaks for it. All interrupts are edge-triggered,
- * active high and unshared: that is what an irqfd without resampling is.
+ * The DSDT says what cannot be probed: COM1, clock, pvpanic, virtio-mmio devices, and power button
+ * and generation id with the event device (GED, §5.6.9) that speaks for them. All interrupts are
+ *edge-triggered, active high and unshared: that is what an irqfd without resampling is.
  */
 #include "minivm/acpi.h"
 
@@ -22,6 +22,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "minivm/aml.h"
 #include "minivm/config.h"
@@ -236,22 +237,46 @@ static void add_pvpanic(struct aml *a)
 	aml_end(a);
 }
 
-/* §4.8.2.2.1.2 Control Method Power Button; 0x80: it was pressed (§5.6.6) */
-static void add_button(struct aml *a, unsigned gsi)
+/* §4.8.2.2.1.2 Control Method Power Button */
+static void add_button(struct aml *a)
 {
 	aml_device(a, "PWRB");
 	aml_name_eisa_id(a, "_HID", "PNP0C0C");
 	aml_end(a);
+}
 
+/*
+ * As Microsoft's paper has it: found by its compatible id, ADDR is where the id lies (low and high
+ * half). Linux's driver (vmgenid.c) reseeds its random number generator when it has changed.
+ */
+static void add_generation(struct aml *a)
+{
+	static const uint32_t address[] = {ACPI_GENERATION_GPA, 0};
+
+	aml_device(a, "VGEN");
+	aml_name_string(a, "_HID", "MNVM0001");
+	aml_name_string(a, "_CID", "VM_Gen_Counter");
+	aml_name_string(a, "_DDN", "VM_Gen_Counter");
+	aml_name_package(a, "ADDR", address, 2);
+	aml_end(a);
+}
+
+/* 0x80: the button was pressed (§5.6.6); the generation id has changed. */
+static void add_events(struct aml *a, const struct acpi_request *req)
+{
 	aml_device(a, "GED");
 	aml_name_string(a, "_HID", "ACPI0013");
 	aml_name_integer(a, "_UID", 0);
 	aml_current_resources(a);
-	aml_resource_interrupt(a, gsi);
+	aml_resource_interrupt(a, req->button_gsi);
+	aml_resource_interrupt(a, req->generation_gsi);
 	aml_end(a);
 	aml_method(a, "_EVT", 1);
-	aml_if_arg_equal(a, 0, gsi);
+	aml_if_arg_equal(a, 0, req->button_gsi);
 	aml_notify(a, "PWRB", 0x80);
+	aml_end(a);
+	aml_if_arg_equal(a, 0, req->generation_gsi);
+	aml_notify(a, "VGEN", 0x80);
 	aml_end(a);
 	aml_end(a);
 	aml_end(a);
@@ -289,7 +314,9 @@ static int add_dsdt(struct tables *t, const struct acpi_request *req, uint64_t *
 	add_com1(&a);
 	add_rtc(&a);
 	add_pvpanic(&a);
-	add_button(&a, req->button_gsi);
+	add_button(&a);
+	add_generation(&a);
+	add_events(&a, req);
 	for (unsigned i = 0; i < req->virtio_count; i++)
 		add_virtio(&a, i, &req->virtio[i]);
 	aml_end(&a);
@@ -412,5 +439,16 @@ int acpi_write(const struct guest_mem *mem, const struct acpi_request *req, gpa_
 	if (guest_mem_write(mem, GPA(ACPI_TABLES_GPA), data, t.len))
 		return err_set(err, EFAULT, "ACPI: no guest memory below 1 MiB");
 	*rsdp = GPA(ACPI_TABLES_GPA);
+	return 0;
+}
+
+int acpi_new_generation(const struct guest_mem *mem, struct err *err)
+{
+	uint8_t id[ACPI_GENERATION_LEN];
+
+	if (getrandom(id, sizeof(id), 0) != (ssize_t)sizeof(id))
+		return err_sys(err, errno, "ACPI: a new generation id");
+	if (guest_mem_write(mem, GPA(ACPI_GENERATION_GPA), id, sizeof(id)))
+		return err_set(err, EFAULT, "ACPI: no guest memory below 1 MiB");
 	return 0;
 }

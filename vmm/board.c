@@ -23,16 +23,28 @@ static enum describe_mode choose_description(const struct machine *m)
 	return m->emulating ? DESCRIBE_MPTABLE : DESCRIBE_ACPI;
 }
 
+/* Events take two pins. A device has the FPU's instead: with ACPI nobody knows of that one. */
+static void plan_events(struct machine *m)
+{
+	if (m->describe != DESCRIBE_ACPI)
+		return;
+	m->button.gsi = BOARD_BUTTON_GSI;
+	m->irqs.used |= 1u << BOARD_BUTTON_GSI;
+	if (!m->generation)
+		return;
+	m->irqs.used |= 1u << BOARD_GENERATION_GSI;
+	m->irqs.used &= ~(1u << IRQ_FPU);
+}
+
 int board_plan(struct machine *m, struct err *err)
 {
 	int ret;
 
-	if (!m->restore)
+	if (!m->restore) {
 		m->describe = choose_description(m);
-	if (m->describe == DESCRIBE_ACPI) {
-		m->button.gsi = BOARD_BUTTON_GSI;
-		m->irqs.used |= 1u << BOARD_BUTTON_GSI;
+		m->generation = m->describe == DESCRIBE_ACPI;
 	}
+	plan_events(m);
 	ret = board_plan_disks(m, err);
 	if (!ret)
 		ret = board_plan_devices(m, err);
@@ -63,10 +75,27 @@ static void list_virtio(const struct machine *m, struct boot_virtio list[BOOT_VI
 static int write_acpi(const struct machine *m, gpa_t *rsdp, struct err *err)
 {
 	struct acpi_request req = {
-	    .cpus = m->config->cpus, .button_gsi = m->button.gsi, .virtio_count = m->slot_count};
+	    .cpus = m->config->cpus,
+	    .button_gsi = m->button.gsi,
+	    .generation_gsi = BOARD_GENERATION_GSI,
+	    .virtio_count = m->slot_count,
+	};
+	int ret;
 
 	list_virtio(m, req.virtio);
-	return acpi_write(&m->mem, &req, rsdp, err);
+	ret = acpi_write(&m->mem, &req, rsdp, err);
+	return ret ? ret : acpi_new_generation(&m->mem, err);
+}
+
+/* Nothing else raises that interrupt, so it has no eventfd. */
+int board_new_generation(const struct machine *m, struct err *err)
+{
+	int ret;
+
+	if (!m->generation)
+		return 0;
+	ret = acpi_new_generation(&m->mem, err);
+	return ret ? ret : kvm_vm_pulse(m->vm_fd, BOARD_GENERATION_GSI, err);
 }
 
 static int write_fdt(const struct machine *m, gpa_t *setup_data, struct err *err)

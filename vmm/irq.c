@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 /* Timer, keyboard (i8042 drivers claim it), cascade, COM1, RTC, FPU: what a PC has there. */
-#define IRQ_PINS_LEGACY (1u << 0 | 1u << 1 | 1u << 2 | 1u << 4 | 1u << 8 | 1u << 13)
+#define IRQ_PINS_LEGACY (1u << 0 | 1u << 1 | 1u << 2 | 1u << 4 | 1u << 8 | 1u << IRQ_FPU)
 
 int irq_line_open(struct irq_line *line, unsigned gsi, struct err *err)
 {

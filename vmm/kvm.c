@@ -346,6 +346,17 @@ int kvm_vm_irqfd(int vm_fd, int fd, unsigned gsi, struct err *err)
 	return 0;
 }
 
+int kvm_vm_pulse(int vm_fd, unsigned gsi, struct err *err)
+{
+	for (unsigned level = 2; level-- > 0;) {
+		struct kvm_irq_level line = {.irq = gsi, .level = level};
+
+		if (ioctl(vm_fd, KVM_IRQ_LINE, &line) < 0)
+			return err_sys(err, errno, "KVM_IRQ_LINE (GSI %u)", gsi);
+	}
+	return 0;
+}
+
 int kvm_vm_ioeventfd(int vm_fd, bool pio, uint64_t addr, unsigned len, const uint64_t *match,
 		     int fd, struct err *err)
 {

@@ -37,7 +37,8 @@
  * 16 to its 8259s too, which nobody programs on a hardware-reduced machine: out of reset they would
  * deliver GSI 3 as vector 3, an exception.
  */
-#define BOARD_BUTTON_GSI (IRQ_PINS - 1)
+#define BOARD_BUTTON_GSI     (IRQ_PINS - 1)
+#define BOARD_GENERATION_GSI (IRQ_PINS - 2)
 
 /* i8042, RTC, pvpanic, exit port, ACPI power */
 #define BOARD_PLATFORM_DEVICES 6
@@ -114,6 +115,7 @@ struct machine {
 	bool emulating;		  /* KVM's back end emulates kernel mode (docs/architecture.md) */
 	bool assist;		  /* vCPUs carry an assist */
 	bool hvc;		  /* there is a virtio console beside COM1 */
+	bool generation;	  /* it has an ACPI generation id */
 	enum describe_mode describe; /* not DESCRIBE_AUTO any more */
 
 	struct guest_mem mem;
@@ -174,6 +176,8 @@ void board_depopulate(struct machine *m);
 int board_describe(const struct machine *m, struct cmdline *c, struct err *err);
 /* Writes MP table, ACPI tables or device tree, and into `boot` what the kernel is told of them. */
 int board_write_tables(const struct machine *m, struct boot_request *boot, struct err *err);
+/* A restored machine is another one: it gets a generation id of its own, and an event says so. */
+int board_new_generation(const struct machine *m, struct err *err);
 
 /* --- board_slot.c --- */
 

@@ -22,7 +22,7 @@
 #include "minivm/snapshot.h"
 
 #define MACHINE_STATE	STATE_ID('M', 'A', 'C', 'H')
-#define MACHINE_VERSION 2
+#define MACHINE_VERSION 3
 #define DISK_STATE	STATE_ID('D', 'I', 'S', 'K')
 #define DISK_VERSION	1
 #define BUS_STATE	STATE_ID('B', 'U', 'S', ' ')
@@ -37,6 +37,7 @@ static void save_machine(const struct machine *m, struct state_writer *w)
 	state_put_u64(w, guest_mem_bytes(&m->mem));
 	state_put_u32(w, m->describe);
 	state_put_bool(w, m->hvc);
+	state_put_bool(w, m->generation);
 	state_put_u32(w, (uint32_t)m->cmdline.len);
 	state_put_bytes(w, m->cmdline.text, m->cmdline.len);
 	state_end(w);
@@ -152,8 +153,9 @@ int machine_restore_setup(struct machine *m, struct err *err)
 	cpus = state_get_u32(&section);
 	memory = state_get_u64(&section);
 	describe = state_get_u32(&section);
-	/* Version 1 had no virtio console. */
+	/* Version 1 had no virtio console, version 2 no generation id. */
 	m->hvc = section.version >= 2 && state_get_bool(&section);
+	m->generation = section.version >= 3 && state_get_bool(&section);
 	len = state_get_u32(&section);
 	text = state_get_slice(&section, len);
 	ret = state_leave(&section, err);
@@ -164,6 +166,8 @@ int machine_restore_setup(struct machine *m, struct err *err)
 				 cpus, (unsigned long long)memory);
 	if (describe != DESCRIBE_ACPI && describe != DESCRIBE_MPTABLE && describe != DESCRIBE_FDT)
 		return state_bad(err, "description %u", describe);
+	if (m->generation && describe != DESCRIBE_ACPI)
+		return state_bad(err, "a generation id without ACPI");
 	m->describe = (enum describe_mode)describe;
 	return cmdline_add(&m->cmdline, err, "%.*s", (int)len, text);
 }
@@ -255,5 +259,5 @@ int machine_restore_devices(struct machine *m, struct err *err)
 		ret = restore_bus(&m->mmio, r, err);
 	if (!ret && (state_next(r, &id) || state_left(r) > 0))
 		ret = state_bad(err, "more devices than the machine has");
-	return ret;
+	return ret ? ret : board_new_generation(m, err);
 }

@@ -4,7 +4,8 @@
  * and reset (devices/acpi_power.c).
  *
  * The machine is of the hardware-reduced kind (ACPI 6.4 §4.1): no legacy PIC, PIT or PM timer, no
- * SCI. The power button is an event of a Generic Event Device, whose interrupt means just that.
+ * SCI. The power button and a new generation id are events of a Generic Event Device: each has an
+ * interrupt that means just that.
  */
 #ifndef MINIVM_ACPI_H
 #define MINIVM_ACPI_H
@@ -24,20 +25,32 @@
 #define ACPI_TABLES_GPA 0xe0000
 #define ACPI_TABLES_MAX 0x4000
 
+/*
+ * The generation id (Microsoft, "Virtual Machine Generation ID"): 16 bytes at the start of a page
+ * of its own, in the BIOS area like the tables. It changes when the machine is not the one that it
+ * was.
+ */
+#define ACPI_GENERATION_GPA (ACPI_TABLES_GPA + ACPI_TABLES_MAX)
+#define ACPI_GENERATION_LEN 16
+
 struct acpi_request {
 	unsigned cpus; /* 1 to CONFIG_CPUS_MAX; their APIC ids are 0, 1, ... */
 	unsigned button_gsi;
+	unsigned generation_gsi; /* it says that the generation id has changed; not button_gsi */
 	unsigned virtio_count;
 	struct boot_virtio virtio[BOOT_VIRTIO_MAX]; /* in the order in which Linux will name them */
 };
 
 /*
- * RSDP, XSDT, FADT, MADT and DSDT: the processors, one I/O APIC, COM1, RTC, pvpanic, power button
- * and the virtio devices. *rsdp: what goes into boot_request. -EINVAL for a bad count, -EFAULT
- * without guest memory there.
+ * RSDP, XSDT, FADT, MADT and DSDT: the processors, one I/O APIC, COM1, RTC, pvpanic, power button,
+ * generation id and the virtio devices. *rsdp: what goes into boot_request. -EINVAL for a bad
+ * count, -EFAULT without guest memory there.
  */
 int acpi_write(const struct guest_mem *mem, const struct acpi_request *req, gpa_t *rsdp,
 	       struct err *err);
+
+/* A generation id that no machine had before: from getrandom(2). -EFAULT without memory there. */
+int acpi_new_generation(const struct guest_mem *mem, struct err *err);
 
 /* --- sleep and reset registers --- */
 

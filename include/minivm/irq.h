@@ -26,6 +26,7 @@ void irq_line_raise(const struct irq_line *line);
 /* --- allocation, used by the machine only --- */
 
 #define IRQ_PINS 24 /* one I/O APIC */
+#define IRQ_FPU	 13
 
 struct irq_alloc {
 	uint32_t used; /* bit per pin */

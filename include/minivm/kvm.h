@@ -134,6 +134,8 @@ int kvm_vm_create_pit(int vm_fd, struct err *err);
 
 /* Writing to the eventfd `fd` pulses GSI `gsi` (edge). Ends when the eventfd is closed. */
 int kvm_vm_irqfd(int vm_fd, int fd, unsigned gsi, struct err *err);
+/* What one signal of such an eventfd is, where there is none. */
+int kvm_vm_pulse(int vm_fd, unsigned gsi, struct err *err);
 
 /*
  * A guest write of `len` bytes (1, 2, 4, 8; 0: any) to `addr` signals the eventfd `fd` instead of

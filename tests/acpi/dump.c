@@ -61,7 +61,7 @@ static int dump_all(const char *dir, uint32_t rsdp)
 int main(int argc, char **argv)
 {
 	const struct guest_mem mem = {.count = 1, .region = {{GPA(0), sizeof(low), low}}};
-	struct acpi_request req = {.button_gsi = 5};
+	struct acpi_request req = {.button_gsi = 23, .generation_gsi = 22};
 	struct err err = {0};
 	gpa_t rsdp;
 

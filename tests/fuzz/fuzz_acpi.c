@@ -139,7 +139,9 @@ static void check_tables(const struct acpi_request *req, uint32_t rsdp)
 
 	assert(walk_le(madt + 4, 4) == 44 + req->cpus * 8 + 12);
 	assert(aml_walk(&w, dsdt + 36, walk_le(dsdt + 4, 4) - 36));
-	assert(w.if_value == req->button_gsi);
+	assert(w.events == 2);
+	assert(w.event[0].if_value == req->button_gsi);
+	assert(w.event[1].if_value == req->generation_gsi);
 	for (unsigned i = 0; i < w.count; i++) {
 		if (strcmp(w.device[i].hid, "LNRO0005") != 0)
 			continue;
@@ -158,6 +160,7 @@ static void fuzz_tables(struct input *in)
 	gpa_t rsdp;
 	int rc;
 
+	req.generation_gsi = next_number(in, 4);
 	req.virtio_count = next_number(in, 1);
 	for (unsigned i = 0; i < BOOT_VIRTIO_MAX; i++)
 		req.virtio[i] = (struct boot_virtio){next_number(in, 4), next_number(in, 4)};

@@ -254,6 +254,54 @@ void case_snapshot_two_cpus(struct test *t)
 	run_snapshot(t, &req, 5, 2);
 }
 
+/* What a restored machine answers to `word`, in the test's text; NULL: nothing. */
+static const char *answer_of(struct test *t, struct proc *p, const char *word)
+{
+	const char *question = text(t, "%s\n", word);
+	const char *prefix = text(t, "%s ", word);
+	const char *found;
+
+	if (!proc_send(p, question, strlen(question), LIMIT_MS) ||
+	    !proc_expect(p, prefix, LIMIT_MS * t->opt->slow)) {
+		wrong(t, "no answer to \"%s\": %s%s", word, p->out.data, p->err.data);
+		return NULL;
+	}
+	proc_idle(p, 100); /* the line may come in pieces */
+	found = strstr(p->out.data, prefix);
+	return text(t, "%.*s", (int)strcspn(found, "\r\n"), found);
+}
+
+/*
+ * Two copies of one machine: each is told that it is one, by its generation id, before it is asked
+ * for random bytes; these would be the same otherwise. The machine that was saved is told nothing.
+ */
+void case_snapshot_generation(struct test *t)
+{
+	struct vm_request req = {.args = {[2] = "--describe", [3] = "acpi"}};
+	const char *random[2] = {0}, *dir;
+	struct vm vm;
+
+	start_source(t, &vm, &req);
+	dir = save(t, &vm);
+	for (unsigned i = 0; i < 2 && !*t->why; i++) {
+		struct proc p;
+		const char *said;
+
+		if (!start_clone(t, &p, dir, NULL))
+			break;
+		said = answer_of(t, &p, "reseeded");
+		if (said && strcmp(said, "reseeded 1") != 0)
+			wrong(t, "a restored machine was not told that it is one: %s", said);
+		random[i] = answer_of(t, &p, "random");
+		proc_free(&p);
+	}
+	if (random[0] && random[1] && strcmp(random[0], random[1]) == 0)
+		wrong(t, "two machines have the same random bytes: %s", random[0]);
+	if (random[0])
+		tap_note(text(t, "%s, %s", random[0], random[1] ? random[1] : "nothing"));
+	end_source(&vm);
+}
+
 /* A machine that was restored is saved, and what comes from that is restored. */
 void case_snapshot_again(struct test *t)
 {

@@ -12,13 +12,17 @@
 #include <string.h>
 
 #define WALK_DEVICES_MAX 64
+#define WALK_EVENTS_MAX	 4
 
 struct walk_device {
 	char name[5];
 	char hid[16]; /* a string, or the EISA id decoded */
+	char cid[16];
+	uint32_t addr; /* the first element of ADDR */
 	uint32_t uid;
 	uint32_t memory, memory_len; /* the last ones */
 	uint32_t gsi;
+	uint32_t previous_gsi; /* the one before it */
 	uint16_t io;
 	uint8_t io_len;
 	unsigned resources;
@@ -32,9 +36,12 @@ struct aml_walk {
 	struct walk_device device[WALK_DEVICES_MAX];
 	struct walk_device *current;
 	uint8_t s5; /* the first element of \_S5 */
-	/* The method: If (Arg0 == if_value) Notify (notify_name, notify_value) */
-	uint32_t if_value, notify_value;
-	char notify_name[5];
+	/* The method: If (Arg0 == if_value) Notify (notify_name, notify_value), and more of them */
+	unsigned events;
+	struct walk_event {
+		uint32_t if_value, notify_value;
+		char notify_name[5];
+	} event[WALK_EVENTS_MAX];
 };
 
 static uint32_t walk_le(const uint8_t *p, unsigned n)
@@ -134,6 +141,7 @@ static bool walk_resource(struct aml_walk *w, const uint8_t *end)
 		d->memory_len = walk_le(p + 8, 4);
 		len = 12;
 	} else if (left >= 9 && p[0] == 0x89 && walk_le(p + 1, 2) == 6 && p[3] == 3 && p[4] == 1) {
+		d->previous_gsi = d->gsi;
 		d->gsi = walk_le(p + 5, 4);
 		len = 9;
 	} else {
@@ -212,6 +220,8 @@ static bool walk_named(struct aml_walk *w, const uint8_t *end)
 			return false;
 		if (d && !strcmp(name, "_HID"))
 			memcpy(d->hid, text, sizeof(text));
+		if (d && !strcmp(name, "_CID"))
+			memcpy(d->cid, text, sizeof(text));
 		return true;
 	case 0x11:
 		w->at++;
@@ -222,6 +232,8 @@ static bool walk_named(struct aml_walk *w, const uint8_t *end)
 			return false;
 		if (!strcmp(name, "_S5_"))
 			w->s5 = (uint8_t)v;
+		if (d && !strcmp(name, "ADDR"))
+			d->addr = v;
 		return true;
 	}
 	if (!walk_integer(w, end, &v))
@@ -261,15 +273,24 @@ static bool walk_device_term(struct aml_walk *w, const uint8_t *end)
 	return good;
 }
 
+/* The one that is being read; those that there is no room for share the last. */
+static struct walk_event *walk_event(struct aml_walk *w)
+{
+	return &w->event[w->events < WALK_EVENTS_MAX ? w->events : WALK_EVENTS_MAX - 1];
+}
+
 static bool walk_if(struct aml_walk *w, const uint8_t *end)
 {
 	const uint8_t *p;
+	bool good;
 
 	end = walk_length(w, end);
 	p = end ? walk_take(w, end, 2) : NULL;
 	if (!p || p[0] != 0x93 || p[1] < 0x68 || p[1] > 0x6e)
 		return walk_fail(w);
-	return walk_integer(w, end, &w->if_value) && walk_inner(w, end);
+	good = walk_integer(w, end, &walk_event(w)->if_value) && walk_inner(w, end);
+	w->events++;
+	return good;
 }
 
 static bool walk_term(struct aml_walk *w, const uint8_t *end)
@@ -293,7 +314,8 @@ static bool walk_term(struct aml_walk *w, const uint8_t *end)
 		p = walk_take(w, end, 1);
 		return p && *p == 0x82 ? walk_device_term(w, end) : walk_fail(w);
 	case 0x86:
-		return walk_name(w, end, w->notify_name) && walk_integer(w, end, &w->notify_value);
+		return walk_name(w, end, walk_event(w)->notify_name) &&
+		       walk_integer(w, end, &walk_event(w)->notify_value);
 	case 0xa0:
 		return walk_if(w, end);
 	}

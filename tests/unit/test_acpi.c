@@ -24,7 +24,8 @@ static struct guest_mem fake(void)
 
 static struct acpi_request machine(unsigned cpus, unsigned devices)
 {
-	struct acpi_request req = {.cpus = cpus, .button_gsi = 9, .virtio_count = devices};
+	struct acpi_request req = {
+	    .cpus = cpus, .button_gsi = 23, .generation_gsi = 22, .virtio_count = devices};
 
 	for (unsigned i = 0; i < devices; i++)
 		req.virtio[i] = (struct boot_virtio){0xc0001000 + i * 0x1000, 200 + i};
@@ -172,6 +173,16 @@ static void walk_dsdt(const struct acpi_request *req, struct aml_walk *w)
 	cr_assert(aml_walk(w, dsdt + 36, walk_le(dsdt + 4, 4) - 36));
 }
 
+#define PLATFORM_DEVICES 6
+
+static void check_event(const struct aml_walk *w, unsigned index, uint32_t gsi, const char *name)
+{
+	cr_assert_gt(w->events, index);
+	cr_assert_eq(w->event[index].if_value, gsi);
+	cr_assert_str_eq(w->event[index].notify_name, name);
+	cr_assert_eq(w->event[index].notify_value, 0x80);
+}
+
 Test(acpi, dsdt_describes_the_platform)
 {
 	const struct acpi_request req = machine(2, 0);
@@ -190,11 +201,46 @@ Test(acpi, dsdt_describes_the_platform)
 	cr_assert_eq(d->io, 0x505);
 	cr_assert_eq(d->io_len, 1);
 	d = device(&w, "ACPI0013", 0);
-	cr_assert_eq(d->gsi, 9);
-	cr_assert_eq(w.if_value, 9);
-	cr_assert_str_eq(w.notify_name, device(&w, "PNP0C0C", 0)->name);
-	cr_assert_eq(w.notify_value, 0x80);
-	cr_assert_eq(w.count, 5, "nothing else");
+	cr_assert_eq(d->previous_gsi, 23);
+	cr_assert_eq(d->gsi, 22);
+	check_event(&w, 0, 23, device(&w, "PNP0C0C", 0)->name);
+	check_event(&w, 1, 22, device(&w, "MNVM0001", 0)->name);
+	cr_assert_eq(w.events, 2);
+	cr_assert_eq(w.count, PLATFORM_DEVICES, "nothing else");
+}
+
+/* Linux's vmgenid.c: a compatible id, and a package of two halves. */
+Test(acpi, generation_id_is_where_no_table_and_no_ram_is)
+{
+	const struct acpi_request req = machine(1, 0);
+	const struct walk_device *d;
+	struct aml_walk w;
+
+	walk_dsdt(&req, &w);
+	d = device(&w, "MNVM0001", 0);
+	cr_assert_str_eq(d->cid, "VM_Gen_Counter");
+	cr_assert_eq(d->addr, ACPI_GENERATION_GPA);
+	cr_assert_eq(d->addr % 4096, 0);
+	cr_assert_geq(d->addr, ACPI_TABLES_GPA + ACPI_TABLES_MAX);
+	cr_assert_leq(d->addr + 4096, 0x100000);
+	cr_assert_eq(d->resources, 0);
+}
+
+Test(acpi, each_generation_id_is_new)
+{
+	struct guest_mem mem = fake(), none = {0};
+	uint8_t *id = low + ACPI_GENERATION_GPA, before[ACPI_GENERATION_LEN];
+	struct err err = {0};
+
+	memcpy(before, id, sizeof(before));
+	for (unsigned i = 0; i < 3; i++) {
+		cr_assert_eq(acpi_new_generation(&mem, &err), 0, "%s", err.text);
+		cr_assert_arr_neq(id, before, sizeof(before));
+		memcpy(before, id, sizeof(before));
+		memset(id, 0, sizeof(before));
+		cr_assert_eq(sum(low, sizeof(low)), 0, "nothing else was written");
+	}
+	cr_assert_eq(acpi_new_generation(&none, &err), -EFAULT);
 }
 
 static void check_virtio(unsigned count)
@@ -203,7 +249,7 @@ static void check_virtio(unsigned count)
 	struct aml_walk w;
 
 	walk_dsdt(&req, &w);
-	cr_assert_eq(w.count, 5 + count);
+	cr_assert_eq(w.count, PLATFORM_DEVICES + count);
 	for (unsigned i = 0; i < count; i++) {
 		const struct walk_device *d = device(&w, "LNRO0005", i);
 
@@ -211,7 +257,7 @@ static void check_virtio(unsigned count)
 		cr_assert_eq(d->memory_len, 0x200);
 		cr_assert_eq(d->gsi, req.virtio[i].gsi);
 		cr_assert_eq(d->resources, 2);
-		for (unsigned j = 0; j < 5 + count; j++)
+		for (unsigned j = 0; j < PLATFORM_DEVICES + count; j++)
 			cr_assert(d == &w.device[j] || strcmp(d->name, w.device[j].name) != 0,
 				  "two devices are called %s", d->name);
 	}

@@ -92,7 +92,7 @@ group_fn group_files;	 /* DIR: a file written, synced, read back */
 group_fn group_mount;	 /* DEV,DIR: ext4 */
 
 /* ping.c */
-group_fn group_ping; /* DEV: answers "ping WORD" while the disk is busy; "stop", "off" */
+group_fn group_ping; /* DEV: answers "ping WORD" and more while the disk is busy; "stop", "off" */
 
 /* console.c */
 group_fn group_echo;  /* N: reads lines, prints "echo: LINE" */

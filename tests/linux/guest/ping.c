@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -102,6 +103,66 @@ static void answer(struct checks *c, int fd, struct shared *shared, const char *
 		say("pong %s %016llx", word, (unsigned long long)hash);
 }
 
+/* --- what a copied machine has of its own --- */
+
+/* Bytes of the kernel's generator: machines that are copies of each other would get the same. */
+static void tell_random(struct checks *c)
+{
+	uint64_t word[2] = {0};
+
+	(void)c;
+	if (getrandom(word, sizeof(word), 0) == (ssize_t)sizeof(word))
+		say("random %016llx%016llx", (unsigned long long)word[0],
+		    (unsigned long long)word[1]);
+	else
+		say("random: %s", strerror(errno));
+}
+
+/* How often the kernel's log, which is read anew, says it. */
+static unsigned count_reseeds(void)
+{
+	static const char said[] = "crng reseeded due to virtual machine fork";
+	int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	char record[8192];
+	unsigned count = 0;
+	ssize_t n;
+
+	/* EPIPE: records that were overwritten meanwhile. */
+	while (fd >= 0 && ((n = read(fd, record, sizeof(record) - 1)) > 0 || errno == EPIPE)) {
+		record[n > 0 ? n : 0] = '\0';
+		count += strstr(record, said) != NULL;
+	}
+	if (fd >= 0)
+		close(fd);
+	return count;
+}
+
+/* The event that the generation id has changed is on its way: waits for it. */
+static void tell_reseeded(struct checks *c)
+{
+	uint64_t end = now_ns() + 10000000000ull * c->slow;
+
+	while (count_reseeds() == 0 && now_ns() < end)
+		usleep(10000);
+	say("reseeded %u", count_reseeds());
+}
+
+static const struct question {
+	const char *word;
+	void (*answer)(struct checks *c);
+} questions[] = {
+    {"random", tell_random},
+    {"reseeded", tell_reseeded},
+};
+
+static void ask(struct checks *c, const char *word)
+{
+	for (size_t i = 0; i < sizeof(questions) / sizeof(questions[0]); i++) {
+		if (!strcmp(questions[i].word, word))
+			questions[i].answer(c);
+	}
+}
+
 /* Until "stop" or "off"; true: "off". */
 static bool serve(struct checks *c, int fd, struct shared *shared)
 {
@@ -120,6 +181,8 @@ static bool serve(struct checks *c, int fd, struct shared *shared)
 			return line[0] == 'o';
 		if (!strncmp(line, "ping ", 5))
 			answer(c, fd, shared, line + 5);
+		else
+			ask(c, line);
 	}
 }
 
