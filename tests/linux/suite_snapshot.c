@@ -61,13 +61,23 @@ static void pong(char line[LINE_MAX_BYTES], unsigned n)
 		 (unsigned long long)content_hash(CONTENT_HASH_START, data, PING_BYTES));
 }
 
+/* What became of a machine that does not do what it is asked: its status, if it has ended. */
+static const char *fate(struct test *t, struct proc *p)
+{
+	int status;
+
+	if (!proc_wait(p, 100, &status))
+		return text(t, "it runs; %s%s", p->out.data, p->err.data);
+	return text(t, "it ended with status %d; %s%s", status, p->out.data, p->err.data);
+}
+
 static void send_ping(struct test *t, struct proc *p, unsigned n)
 {
 	char line[LINE_MAX_BYTES];
 
 	snprintf(line, sizeof(line), "ping %u\n", n);
 	if (!proc_send(p, line, strlen(line), LIMIT_MS))
-		wrong(t, "it does not take its input");
+		wrong(t, "it does not take ping %u: %s", n, fate(t, p));
 }
 
 static void expect_pong(struct test *t, struct proc *p, const char *what, unsigned n)
@@ -76,7 +86,7 @@ static void expect_pong(struct test *t, struct proc *p, const char *what, unsign
 
 	pong(line, n);
 	if (!proc_expect(p, line, LIMIT_MS * t->opt->slow))
-		wrong(t, "%s does not answer ping %u: %s%s", what, n, p->out.data, p->err.data);
+		wrong(t, "%s does not answer ping %u: %s", what, n, fate(t, p));
 }
 
 /* --- the machine that is saved --- */

@@ -2,7 +2,7 @@
 # Runs a job inside an outer Linux that has ordinary KVM (AMD SVM), under QEMU's software emulation:
 # the way to run minivm on a machine without /dev/kvm, and the ordinary host that tests run on.
 #
-# Usage: run.sh [-t SECONDS] [-m MIB] [-i] [-d IMAGE] DIR
+# Usage: run.sh [-t SECONDS] [-m MIB] [-c CPUS] [-i] [-d IMAGE] DIR
 #	DIR is copied into the machine as /job and `sh /job/run` is run there. Its output is ours, so
 #	is its exit status (255: the machine did not come up or ran out of time).
 #	-i: interactive, the terminal is passed through.
@@ -13,12 +13,14 @@ set -u
 here=$(dirname "$0")
 limit=600
 mem=1536
+cpus=2
 interactive=0
 disk=
-while getopts t:m:id: opt; do
+while getopts t:m:c:id: opt; do
 	case $opt in
 	t) limit=$OPTARG ;;
 	m) mem=$OPTARG ;;
+	c) cpus=$OPTARG ;;
 	i) interactive=1 ;;
 	d) disk=$OPTARG ;;
 	*) exit 255 ;;
@@ -67,7 +69,7 @@ set --
 # It ends when the job has (isa-debug-exit), when the kernel panics (-no-reboot), or at the limit.
 no_xsave=-xsave,-avx,-avx2,-f16c,-fma,-vaes,-vpclmulqdq,-pku,-mpx
 timeout --foreground -k 5 "$limit" qemu-system-x86_64 -nodefaults -no-user-config -display none \
-	-accel tcg,thread=multi -cpu max,+svm,$no_xsave,family=23,model=49,stepping=0 -smp 2 -m "$mem" -no-reboot \
+	-accel tcg,thread=multi -cpu max,+svm,$no_xsave,family=23,model=49,stepping=0 -smp $cpus -m "$mem" -no-reboot \
 	-chardev stdio,id=con,signal=off -serial chardev:con -serial "file:$tmp/status" \
 	-device isa-debug-exit,iobase=0x501,iosize=1 "$@" \
 	-kernel "$outer/vmlinuz" -initrd "$tmp/initrd" \
