@@ -9,6 +9,7 @@
 #include <ctype.h>
 #include <string.h>
 
+#include "minivm/assist.h"
 #include "minivm/kvm.h"
 
 /* --- roff: man(7) --- */
@@ -170,6 +171,16 @@ static void write_man_commands(FILE *out)
 	}
 }
 
+/* One in a line: some are long. */
+static void write_assist_words(FILE *out)
+{
+	for (size_t i = 0; assist_cmdline[i]; i++) {
+		fputs(i ? "\n.br\n.B " : ".B ", out);
+		put_text(assist_cmdline[i], out);
+	}
+	fputc('\n', out);
+}
+
 static void write_capabilities(FILE *out)
 {
 	size_t count;
@@ -191,6 +202,7 @@ static const struct {
     {"@ini-keys@", write_ini_keys},	{"@disk-words@", write_disk_words},
     {"@disk-keys@", write_disk_keys},	{"@net-words@", write_net_words},
     {"@net-keys@", write_net_keys},	{"@capabilities@", write_capabilities},
+    {"@assist-words@", write_assist_words},
 };
 
 static void write_line(const char *line, size_t len, FILE *out)
