@@ -5,7 +5,8 @@
  * Theory of operation: choose_entry() takes the kernel's Linux or PVH entry. place() decides
  * whether everything fits and where the initrd goes, page-aligned at the top of low memory or of
  * what the kernel can address. Only then guest memory is written: kernel (unless the
- * caller does that), initrd, command line, and what the entry wants: zero page or PVH start info.
+ * caller does that), initrd (the same), command line, and what the entry wants: zero page or PVH
+ * start info.
  */
 #include "minivm/boot.h"
 
@@ -130,7 +131,8 @@ static int write_parameters(const struct boot_request *req, bool pvh, gpa_t init
 	    .rsdp = req->rsdp,
 	};
 
-	if (guest_mem_write(req->mem, initrd, req->initrd.data, req->initrd.len) ||
+	if ((req->initrd.data &&
+	     guest_mem_write(req->mem, initrd, req->initrd.data, req->initrd.len)) ||
 	    guest_mem_write(req->mem, GPA(BOOT_CMDLINE_GPA), req->cmdline,
 			    strlen(req->cmdline) + 1))
 		return err_set(err, ENOMEM, "memory: none for initrd and command line");
@@ -156,5 +158,6 @@ int boot_linux(const struct boot_request *req, struct boot_result *res, struct e
 		return rc;
 	*res = req->kernel->info;
 	res->pvh = pvh;
+	res->initrd = initrd;
 	return 0;
 }

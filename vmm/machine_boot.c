@@ -4,7 +4,9 @@
  */
 #include "machine_priv.h"
 
+#include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "minivm/file.h"
 #include "minivm/image.h"
@@ -162,17 +164,36 @@ int machine_open_images(const struct machine *m, struct machine_images *images, 
 	};
 	int ret;
 
-	images->initrd = (struct bytes){NULL, 0};
+	images->initrd_fd = -1;
 	ret = kernel_file_open(config->kernel, &options, &images->kernel, err);
-	if (!ret && config->initrd)
-		ret = file_read("initrd", config->initrd, config->memory, &images->initrd, err);
+	if (!ret && config->initrd) {
+		images->initrd_fd =
+		    file_open("initrd", config->initrd, config->memory, &images->initrd_stat, err);
+		ret = images->initrd_fd < 0 ? images->initrd_fd : 0;
+	}
 	return ret;
 }
 
 void machine_close_images(struct machine_images *images)
 {
-	file_free(&images->initrd);
+	if (images->initrd_fd >= 0)
+		close(images->initrd_fd);
 	kernel_file_close(&images->kernel);
+}
+
+/* Straight to where the guest finds it: it may be large. */
+static int read_initrd(const struct machine *m, const struct machine_images *images,
+		       struct err *err)
+{
+	size_t len = (size_t)images->initrd_stat.st_size;
+	void *to;
+	int ret;
+
+	if (images->initrd_fd < 0)
+		return 0;
+	to = guest_mem_slice(&m->mem, m->boot.initrd, len);
+	ret = to ? file_read_at(images->initrd_fd, to, len, 0) : -ENOMEM;
+	return ret ? err_sys(err, -ret, "initrd %s: read", m->config->initrd) : 0;
 }
 
 int machine_load_kernel(struct machine *m, const struct machine_images *images, struct err *err)
@@ -181,7 +202,7 @@ int machine_load_kernel(struct machine *m, const struct machine_images *images, 
 	    .mem = &m->mem,
 	    .kernel = kernel_file_image(&images->kernel),
 	    .kernel_in_place = true,
-	    .initrd = images->initrd,
+	    .initrd.len = images->initrd_fd < 0 ? 0 : (size_t)images->initrd_stat.st_size,
 	    .entry = m->config->entry,
 	};
 	int ret = build_cmdline(m, err);
@@ -198,6 +219,9 @@ int machine_load_kernel(struct machine *m, const struct machine_images *images, 
 		ret = kernel_file_load(&images->kernel, &m->mem, err);
 	if (ret)
 		return err_context(err, "kernel %s", m->config->kernel);
+	ret = read_initrd(m, images, err);
+	if (ret)
+		return ret;
 	log_msg(m->log, LOG_LEVEL_DEBUG, "command line: %s", m->cmdline.text);
 	return 0;
 }

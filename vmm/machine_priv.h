@@ -249,7 +249,8 @@ bool machine_wants_hvc(const struct machine *m, const struct boot_result *kernel
 /* The files that are loaded, open or read. */
 struct machine_images {
 	struct kernel_file kernel;
-	struct bytes initrd;
+	int initrd_fd; /* -1: none */
+	struct stat initrd_stat;
 };
 /* `images` is ended with machine_close_images(), also after an error. */
 int machine_open_images(const struct machine *m, struct machine_images *images, struct err *err);

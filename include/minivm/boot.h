@@ -57,7 +57,7 @@ struct boot_request {
 	const struct guest_mem *mem;
 	const struct kernel_image *kernel;
 	bool kernel_in_place; /* loading its segments is the caller's, before or after */
-	struct bytes initrd;  /* len 0: none */
+	struct bytes initrd;  /* len 0: none; data NULL: its bytes are the caller's, afterwards */
 	const char *cmdline;  /* the final command line */
 	gpa_t rsdp;	      /* ACPI root pointer; 0: none */
 	gpa_t setup_data;     /* boot.rst "setup_data": what fdt_write() made; 0: none */
@@ -78,6 +78,7 @@ struct boot_result {
 	uint64_t kernel_end;	 /* first byte behind the kernel (bss included) */
 	bool virtio_console;	 /* Linux, with its driver for virtio consoles built in */
 	bool pvh;		 /* by boot_linux(): enter at pvh_entry, with boot_regs_pvh() */
+	gpa_t initrd;		 /* by boot_linux(): where it is, or is to be put */
 };
 
 /*

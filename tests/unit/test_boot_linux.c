@@ -237,7 +237,27 @@ static void load_initrd(struct machine *m, size_t len, uint64_t want_gpa)
 	cr_assert_eq(bp->hdr.ramdisk_size, len);
 	cr_assert_eq(bp->ext_ramdisk_image | bp->ext_ramdisk_size, 0);
 	cr_assert_arr_eq(ram(m, want_gpa, len), initrd, len);
+	cr_assert_eq(m->res.initrd.v, want_gpa);
 	free(initrd);
+}
+
+/* Then the caller is told where its bytes go, and nothing is written there. */
+Test(boot_linux, an_initrd_that_the_caller_fills_in)
+{
+	struct blob kernel = fake_kernel(2 * MIB);
+	const struct boot_params *bp;
+	struct machine m;
+
+	machine_open(&m, 64 * MIB, &kernel);
+	m.req.initrd = (struct bytes){NULL, 0x1801};
+	must_boot(&m);
+	bp = zero_page(&m);
+	cr_assert_eq(m.res.initrd.v, 64 * MIB - 0x2000);
+	cr_assert_eq(bp->hdr.ramdisk_image, 64 * MIB - 0x2000);
+	cr_assert_eq(bp->hdr.ramdisk_size, 0x1801u);
+	cr_assert_eq(*ram(&m, m.res.initrd.v, 1), 0);
+	guest_mem_unmap(&m.mem);
+	blob_free(&kernel);
 }
 
 static void old_initrd_max(struct setup_header *hdr)
