@@ -8,10 +8,14 @@
  * same twice; it does not outlive passt's change of user when root started us.
  *
  * --no-map-gw: passt would otherwise lead connections to the gateway's address to the loopback
- * interface of the host, where services trust whoever reaches them.
+ * interface of the host, where services trust whoever reaches them. A name server there is out of
+ * the guest's reach as well, and passt does not tell it of one. systemd-resolved is such a server:
+ * it leaves in a file whom it asks itself, and that is what the guest is told. Of others it is told
+ * nothing, but what it asks GUEST_RESOLVER goes to them.
  */
 #include "net_passt.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -28,13 +32,19 @@
 /* Its end when ours is closed takes it 1 to 4 ms. */
 #define PASST_END_MS 1000
 
-#define ARGS_MAX (16 + 2 * CONFIG_FORWARDS_MAX)
+#define ARGS_MAX (18 + 2 * CONFIG_FORWARDS_MAX)
+
+#define RESOLV_CONF   "/etc/resolv.conf"
+#define RESOLVED_CONF "/run/systemd/resolve/resolv.conf"
+/* Link-local: nobody else routes it. */
+#define GUEST_RESOLVER "169.254.1.53"
 
 struct passt_args {
 	unsigned n;
 	char *arg[ARGS_MAX + 1];
 	char fd[16];
 	char mtu[16];
+	char resolver[INET_ADDRSTRLEN];
 	char forward[CONFIG_FORWARDS_MAX][NET_ADDRESS_MAX + 16];
 };
 
@@ -47,6 +57,38 @@ static void add(struct passt_args *a, const char *text)
 	} u = {.text = text};
 
 	a->arg[a->n++] = u.arg;
+}
+
+/* The first IPv4 name server of a resolv.conf(5). False: there is none. */
+static bool first_resolver(const char *path, char out[INET_ADDRSTRLEN], bool *loopback)
+{
+	struct in_addr address = {.s_addr = 0};
+	FILE *f = fopen(path, "re");
+	bool found = false;
+	char line[256];
+
+	while (f && !found && fgets(line, sizeof(line), f))
+		found = sscanf(line, " nameserver %15s", out) == 1 &&
+			inet_pton(AF_INET, out, &address) == 1;
+	if (f)
+		fclose(f);
+	*loopback = ntohl(address.s_addr) >> IN_CLASSA_NSHIFT == IN_LOOPBACKNET;
+	return found;
+}
+
+static void add_resolver(struct passt_args *a)
+{
+	bool loopback;
+
+	if (!first_resolver(RESOLV_CONF, a->resolver, &loopback) || !loopback)
+		return;
+	if (first_resolver(RESOLVED_CONF, a->resolver, &loopback) && !loopback) {
+		add(a, "--dns");
+		add(a, a->resolver);
+	} else {
+		add(a, "--dns-forward");
+		add(a, GUEST_RESOLVER);
+	}
 }
 
 static void make_args(struct passt_args *a, const struct net_config *config, int fd)
@@ -65,6 +107,7 @@ static void make_args(struct passt_args *a, const struct net_config *config, int
 		add(a, "--mtu");
 		add(a, a->mtu);
 	}
+	add_resolver(a);
 	for (unsigned i = 0; i < config->forward_count; i++) {
 		const struct net_forward *f = &config->forward[i];
 

@@ -32,7 +32,9 @@ ln -s ../run "$tree/var/run"
 cp "$here"/etc/* "$tree/etc/"
 chmod 644 "$tree"/etc/*
 ln -s /proc/self/mounts "$tree/etc/mtab"
-# The kernel's ip= (ip=dhcp, say) leaves its name servers there.
+mkdir "$tree/etc/udhcpc"
+install -m 755 "$here/udhcpc.script" "$tree/etc/udhcpc/default.script"
+# The kernel's ip= leaves its name servers there; udhcpc writes a file instead.
 ln -s /proc/net/pnp "$tree/etc/resolv.conf"
 
 install -m 755 "$busybox" "$tree/bin/busybox"

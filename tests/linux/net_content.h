@@ -6,8 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define NET_PORT 5001 /* of the host: 'G' gets NET_BYTES, 'P' puts them */
-#define NET_HTTP 80   /* of the guest, where it serves NET_BYTES */
+#define NET_PORT 5001 /* of the host: 'G' gets bytes, 'P' puts them */
+#define NET_HTTP 80   /* of the guest: 'G' gets bytes; then 'y' says that they were right */
 
 /* Bytes [off, off + len) of stream `seed`. */
 static inline void net_content(uint8_t *p, unsigned seed, uint64_t off, size_t len)

@@ -54,7 +54,7 @@ static const struct linux_case cases[] = {
     {"vsock", case_vsock, 0},
     {"net-tap", case_net_tap, 0},
     {"net-tap-gone", case_net_tap_gone, 0},
-    {"net-user", case_net_user, LONG},
+    {"net-user", case_net_user, 0},
     {"balloon-reporting", case_balloon_reporting, LONG},
     {"balloon-target", case_balloon_target, 0},
 

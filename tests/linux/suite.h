@@ -96,6 +96,7 @@ struct vm_request {
 	/* What is expected of it. */
 	bool no_done;	  /* the program in the guest does not come to its end */
 	bool noisy;	  /* standard error may have lines (beginning with "minivm: ") */
+	bool others;	  /* and such of processes that minivm starts */
 	bool ignore_out;  /* its output does not matter */
 	bool assist;	  /* it runs with --assist on */
 	bool disk_errors; /* its first disk may have some */

@@ -2,14 +2,13 @@
 /* The network through the kernel's own driver, to and from the services of suite_net.c. */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <net/if.h>
+#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -19,15 +18,7 @@
 
 #define CHUNK	(64u << 10)
 #define WAIT_S	20
-#define SCRIPT	"/run/dhcp"
 #define LINK_UP "/sys/class/net/eth0/carrier"
-
-/* udhcpc says what it was told through its environment. */
-static const char script[] = "#!/bin/sh\n"
-			     "[ $1 = bound ] || exit 0\n"
-			     "ip addr add $ip/$mask dev eth0\n"
-			     "ip link set mtu ${mtu:-1500} dev eth0\n"
-			     "ip route add default via $router dev eth0\n";
 
 /* --- setting up --- */
 
@@ -47,15 +38,6 @@ static int run(const char *const argv[])
 	}
 	waitpid(pid, &status, 0);
 	return status;
-}
-
-static bool write_script(void)
-{
-	int fd = open(SCRIPT, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0755);
-	bool ok = fd >= 0 && write(fd, script, sizeof(script) - 1) == sizeof(script) - 1;
-
-	close(fd);
-	return ok;
 }
 
 /* An ioctl on eth0 with an IPv4 address, or flags. */
@@ -79,13 +61,14 @@ static bool bring_up(int fd)
 /* "dhcp", or an address of a network of 256. */
 static bool configure(const char *address)
 {
-	static const char *const dhcp[] = {"busybox", "udhcpc", "-i",	"eth0", "-n",  "-q", "-t",
-					   "10",      "-s",	SCRIPT, "-O",	"mtu", NULL};
+	/* With the root image's own script. */
+	static const char *const dhcp[] = {"udhcpc", "-i", "eth0", "-n",  "-q",
+					   "-t",     "10", "-O",   "mtu", NULL};
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	bool ok = bring_up(fd);
 
 	if (ok && strcmp(address, "dhcp") == 0)
-		ok = write_script() && run(dhcp) == 0;
+		ok = run(dhcp) == 0;
 	else if (ok)
 		ok = set_address(fd, SIOCSIFADDR, address) &&
 		     set_address(fd, SIOCSIFNETMASK, "255.255.255.0");
@@ -105,14 +88,27 @@ static int new_socket(const struct checks *c)
 	return fd;
 }
 
-/* A connection to the host's service, whose first byte says what is wanted. */
-static int dial(const struct checks *c, const char *server, char what)
+/* An address, or a name that a server of the network's is asked for. */
+static bool look_up(struct checks *c, const char *server, struct sockaddr_in *a)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(NET_PORT)};
+	const struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM};
+	struct addrinfo *found = NULL;
+	int rc = getaddrinfo(server, NULL, &hints, &found);
+
+	if (!check(c, rc == 0, "net: name", "%s: %s", server, gai_strerror(rc)))
+		return false;
+	memcpy(a, found->ai_addr, sizeof(*a));
+	a->sin_port = htons(NET_PORT);
+	freeaddrinfo(found);
+	return true;
+}
+
+/* A connection to the host's service, whose first byte says what is wanted. */
+static int dial(const struct checks *c, const struct sockaddr_in *a, char what)
+{
 	int fd = new_socket(c);
 
-	inet_pton(AF_INET, server, &a.sin_addr);
-	if (connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || write(fd, &what, 1) != 1) {
+	if (connect(fd, (const struct sockaddr *)a, sizeof(*a)) < 0 || write(fd, &what, 1) != 1) {
 		close(fd);
 		return -1;
 	}
@@ -156,7 +152,7 @@ static uint64_t transmit(int fd, unsigned seed, uint64_t bytes)
 	return off;
 }
 
-static void fetch(struct checks *c, const char *server, uint64_t bytes)
+static void fetch(struct checks *c, const struct sockaddr_in *server, uint64_t bytes)
 {
 	int fd = dial(c, server, 'G');
 	uint64_t n = fd >= 0 ? receive(fd, 1, bytes) : 0;
@@ -167,7 +163,7 @@ static void fetch(struct checks *c, const char *server, uint64_t bytes)
 }
 
 /* The host answers with a byte when all was right. */
-static void post(struct checks *c, const char *server, uint64_t bytes)
+static void post(struct checks *c, const struct sockaddr_in *server, uint64_t bytes)
 {
 	int fd = dial(c, server, 'P');
 	uint64_t n = fd >= 0 ? transmit(fd, 2, bytes) : 0;
@@ -186,14 +182,17 @@ void group_net(struct checks *c, char *arg)
 	const char *server = next_field(&arg);
 	uint64_t bytes = next_number(&arg);
 	uint64_t mtu = next_number(&arg);
+	struct sockaddr_in a;
 
 	if (!check(c, configure(address), "net: address", "%s", strerror(errno)))
 		return;
 	if (mtu)
 		check(c, read_number("/sys/class/net/eth0/mtu", 0) == mtu, "net: MTU", "%llu",
 		      (unsigned long long)read_number("/sys/class/net/eth0/mtu", 0));
-	fetch(c, server, bytes);
-	post(c, server, bytes);
+	if (!look_up(c, server, &a))
+		return;
+	fetch(c, &a, bytes);
+	post(c, &a, bytes);
 }
 
 void group_netserve(struct checks *c, char *arg)
@@ -201,13 +200,13 @@ void group_netserve(struct checks *c, char *arg)
 	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(NET_HTTP)};
 	uint64_t bytes = next_number(&arg), n = 0;
 	int listener = new_socket(c), fd;
-	char answer = 0;
+	char answer = 0, what = 0;
 
 	if (bind(listener, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(listener, 1) < 0)
 		say("net: cannot listen: %s", strerror(errno));
 	say("net: serving");
 	fd = accept(listener, NULL, NULL);
-	if (fd >= 0)
+	if (fd >= 0 && read(fd, &what, 1) == 1 && what == 'G')
 		n = transmit(fd, 3, bytes);
 	check(c, fd >= 0 && n == bytes && read(fd, &answer, 1) == 1 && answer == 'y', "net: serve",
 	      "%llu bytes: %s", (unsigned long long)n, strerror(errno));
