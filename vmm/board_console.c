@@ -76,6 +76,7 @@ void board_remove_console(struct machine *m)
 {
 	for (unsigned i = 0; i < m->config->port_count; i++)
 		port_close(m->port[i]);
+	agent_free(m->agent);
 	console_destroy(m->console);
 	if (m->console_fd >= 0)
 		close(m->console_fd);
@@ -108,8 +109,12 @@ int board_hvc_make(struct machine *m, unsigned index, void **dev, struct err *er
 
 unsigned board_ports_wanted(const struct vm_config *config)
 {
-	return config->port_count > 0 ? 1 : 0;
+	return config->port_count > 0 || config->agent ? 1 : 0;
 }
+
+/* The user's ports, then the agent's: NAMED_MAX at most. */
+#define NAMED_MAX (CONFIG_PORTS_MAX + 1)
+_Static_assert(NAMED_MAX == VIRTIO_CONSOLE_PORTS_MAX, "as many as the device can have");
 
 static int open_ports(struct machine *m, struct virtio_console_port_options *port, struct err *err)
 {
@@ -120,14 +125,19 @@ static int open_ports(struct machine *m, struct virtio_console_port_options *por
 		port[i] = (struct virtio_console_port_options){m->config->port[i].name, &port_host,
 							       m->port[i]};
 	}
+	if (!ret && m->config->agent) {
+		ret = agent_new(m->device_io.loop, m->log, &m->agent, err);
+		port[m->config->port_count] =
+		    (struct virtio_console_port_options){AGENT_PORT, &agent_host, m->agent};
+	}
 	return ret;
 }
 
 int board_ports_make(struct machine *m, unsigned index, void **dev, struct err *err)
 {
-	struct virtio_console_port_options port[CONFIG_PORTS_MAX];
+	struct virtio_console_port_options port[NAMED_MAX];
 	const struct virtio_console_options opt = {
-	    .named = m->config->port_count, .port = port, .log = m->log};
+	    .named = m->config->port_count + m->config->agent, .port = port, .log = m->log};
 	struct virtio_console *virtio;
 	int ret = open_ports(m, port, err);
 
@@ -136,10 +146,40 @@ int board_ports_make(struct machine *m, unsigned index, void **dev, struct err *
 		ret = virtio_console_new(&opt, &virtio, err);
 	if (ret)
 		return ret;
-	for (unsigned i = 0; i < opt.named; i++)
+	for (unsigned i = 0; i < m->config->port_count; i++)
 		port_attach(m->port[i], virtio, i + 1);
+	if (m->agent)
+		agent_attach(m->agent, virtio, opt.named);
 	*dev = virtio;
 	return 0;
+}
+
+/* Addresses that the user has chosen stay. */
+static void list_macs(const struct machine *m, struct agent_news *news)
+{
+	for (unsigned i = 0; i < m->net_count; i++) {
+		struct agent_mac *mac = &news->mac[news->macs];
+
+		if (m->config->net[i].has_mac)
+			continue;
+		virtio_net_macs(m->net[i].net, mac->old, mac->fresh);
+		news->macs++;
+	}
+}
+
+void board_tell_agent(const struct machine *m)
+{
+	const struct vm_config *config = m->config;
+	struct agent_news news = {.hostname = config->hostname ? config->hostname : config->name};
+
+	if (!m->agent && !m->generation)
+		log_msg(m->log, LOG_LEVEL_INFO,
+			"nothing tells the guest that it was restored: its random state is that of "
+			"the machine that was saved");
+	if (!m->agent)
+		return;
+	list_macs(m, &news);
+	agent_tell(m->agent, &news);
 }
 
 unsigned board_console_counters(const void *dev, struct device_counter out[BOARD_COUNTERS_MAX])

@@ -208,6 +208,19 @@ static const struct cli_option option_table[] = {
 		"guest gives up so much of its memory from the start, too. See MEMORY BALLOON.",
     },
     {
+	.name = "agent",
+	.arg = "off|on",
+	.commands = CLI_CMD_RUN,
+	.section = "machine",
+	.key = "agent",
+	.set = config_set_agent,
+	.words = "off on",
+	.help = "a port for the guest's agent (default off)",
+	.more = "on: a virtio port minivm.agent, on which a program in the guest is told after a "
+		"restore: fresh random bytes, host name, time and addresses. The embedded guest "
+		"has that program. See SNAPSHOTS.",
+    },
+    {
 	.name = "assist",
 	.arg = "auto|on|off",
 	.commands = CLI_CMD_RUN,
@@ -311,6 +324,15 @@ static const struct cli_option option_table[] = {
 	.repeat = true,
 	.help = "restore: another file behind a disk",
 	.more = "Without words the disk is read-only or has an overlay as it was. See SNAPSHOTS.",
+    },
+    {
+	.name = "hostname",
+	.arg = "NAME",
+	.commands = CLI_CMD_RESTORE,
+	.set = config_set_hostname,
+	.help = "restore: the guest's new host name",
+	.more = "For a machine with --agent on. Without it the guest takes the name of --name, if "
+		"there is one.",
     },
     {
 	.name = "json",

@@ -48,6 +48,7 @@ void config_clear_process(struct vm_config *config)
 	clear_string(&config->timeline);
 	clear_string(&config->name);
 	clear_string(&config->api_sock);
+	clear_string(&config->hostname);
 	config->log_level = LOG_LEVEL_WARN;
 }
 
@@ -324,6 +325,35 @@ int config_set_balloon(struct vm_config *config, const char *text, const char *d
 	return 0;
 }
 
+int config_set_agent(struct vm_config *config, const char *text, const char *dir, struct err *err)
+{
+	static const struct word modes[] = {{"off", false}, {"on", true}};
+	int mode = parse_word(text, modes, 2, "off, on", err);
+
+	(void)dir;
+	if (mode < 0)
+		return mode;
+	config->agent = mode;
+	return 0;
+}
+
+int config_set_hostname(struct vm_config *config, const char *text, const char *dir,
+			struct err *err)
+{
+	char quoted[CONFIG_QUOTE_MAX];
+	size_t len = strlen(text);
+
+	(void)dir;
+	if (len > CONFIG_HOSTNAME_MAX || strspn(text, CONFIG_NAME_ALPHABET) != len ||
+	    text[0] == '.' || text[0] == '-')
+		return err_set(
+		    err, EINVAL,
+		    "%s is not a host name; it has 1 to %d letters, digits, \".\", \"_\", "
+		    "\"-\" and begins with no \".\" or \"-\"",
+		    config_quote(quoted, text), CONFIG_HOSTNAME_MAX);
+	return config_copy_path(&config->hostname, text, NULL, err);
+}
+
 int config_set_assist(struct vm_config *config, const char *text, const char *dir, struct err *err)
 {
 	static const struct word modes[] = {
@@ -447,6 +477,10 @@ int config_finish(struct vm_config *config, struct err *err)
 		return err_set(err, EINVAL,
 			       "name and api-sock exclude each other: a machine has one control "
 			       "socket");
+	if (config->hostname != NULL && !config->agent)
+		return err_set(err, EINVAL,
+			       "the machine has no agent that could be told a host name: it was "
+			       "started without --agent on");
 	for (unsigned i = 0; i < CONFIG_DEVICE_KINDS; i++) {
 		rc = config_name_devices(config, config_device_kinds[i], err);
 		if (rc < 0)

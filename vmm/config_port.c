@@ -80,6 +80,9 @@ void config_clear_ports(struct vm_config *config)
 int config_check_ports(const struct vm_config *config, struct err *err)
 {
 	for (unsigned i = 0; i < config->port_count; i++) {
+		if (config->agent && strcmp(config->port[i].name, CONFIG_AGENT_PORT) == 0)
+			return err_set(err, EINVAL, "the port \"%s\" is the agent's, with agent on",
+				       CONFIG_AGENT_PORT);
 		for (unsigned j = 0; j < i; j++) {
 			if (strcmp(config->port[i].name, config->port[j].name) == 0)
 				return err_set(err, EINVAL, "two ports have the name \"%s\"",

@@ -19,6 +19,7 @@
  *   panic=-1           reset at once after a panic
  *   minivm.dsr         our guest init heeds COM1's DSR line, see lifeline.c
  *   minivm.ports=N     with named ports: our guest init waits for them and names them
+ *   minivm.agent       with an agent's port: our guest init has an agent
  * then, by description:
  *   reboot=a           reset through the ACPI reset register
  *   pci=conf1,noearly  no PCI device but a configuration space (devices/pci_config.c): with off, a
@@ -142,7 +143,9 @@ static int build_cmdline(struct machine *m, struct err *err)
 				  m->describe == DESCRIBE_ACPI ? BOARD_CMDLINE_ACPI
 							       : BOARD_CMDLINE_NO_ACPI);
 	if (!ret && config->port_count > 0)
-		ret = cmdline_add(c, err, "minivm.ports=%u", config->port_count);
+		ret = cmdline_add(c, err, "minivm.ports=%u", config->port_count + config->agent);
+	if (!ret && config->agent)
+		ret = cmdline_add(c, err, "minivm.agent");
 	if (!ret && m->emulating)
 		ret = add_assist_words(c, err);
 	if (!ret)

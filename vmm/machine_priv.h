@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "minivm/agent.h"
 #include "minivm/block.h"
 #include "minivm/boot.h"
 #include "minivm/bus.h"
@@ -130,6 +131,7 @@ struct machine {
 	bool stdin_is_tty; /* and the console's */
 	int console_fd;	   /* --console file=, else -1 */
 	struct port *port[CONFIG_PORTS_MAX];
+	struct agent *agent; /* NULL without --agent on */
 	void *platform[BOARD_PLATFORM_DEVICES];
 	void *mark_port;
 	unsigned slot_count;   /* taken by board_plan() */
@@ -240,6 +242,8 @@ unsigned board_ports_wanted(const struct vm_config *config);
 int board_ports_make(struct machine *m, unsigned index, void **dev, struct err *err);
 unsigned board_console_counters(const void *dev, struct device_counter out[BOARD_COUNTERS_MAX]);
 void board_console_drain(void *dev);
+/* The devices are restored: the guest is to be told, if it has an agent. */
+void board_tell_agent(const struct machine *m);
 
 /* --- machine_boot.c --- */
 

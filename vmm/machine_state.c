@@ -259,5 +259,9 @@ int machine_restore_devices(struct machine *m, struct err *err)
 		ret = restore_bus(&m->mmio, r, err);
 	if (!ret && (state_next(r, &id) || state_left(r) > 0))
 		ret = state_bad(err, "more devices than the machine has");
-	return ret ? ret : board_new_generation(m, err);
+	if (!ret)
+		ret = board_new_generation(m, err);
+	if (!ret)
+		board_tell_agent(m);
+	return ret;
 }

@@ -248,6 +248,8 @@ json_t *machine_stats(const struct machine *m)
 	put(&b, root, "vcpus", vcpus_of(&b, m));
 	put(&b, root, "console", console_of(&b, m));
 	put(&b, root, "ports", ports_of(&b, m));
+	if (m->agent)
+		put(&b, root, "agent", json_string(agent_state_name(agent_state(m->agent))));
 	put(&b, root, "disks", disks_of(&b, m));
 	put(&b, root, "devices", devices_of(&b, m));
 	put(&b, root, "nets", nets_of(&b, m));

@@ -333,6 +333,15 @@ int virtio_net_new(const struct virtio_net_options *opt, struct virtio_net **out
 	return 0;
 }
 
+void virtio_net_macs(const struct virtio_net *net, uint8_t now[NETDEV_MAC_LEN],
+		     uint8_t first[NETDEV_MAC_LEN])
+{
+	uint64_t mac = atomic_load(&net->mac);
+
+	memcpy(now, &mac, NETDEV_MAC_LEN);
+	memcpy(first, net->first_mac, NETDEV_MAC_LEN);
+}
+
 void virtio_net_counters(const struct virtio_net *net, struct virtio_net_counters *out)
 {
 	const struct net_counts *c = &net->count;

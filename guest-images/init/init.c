@@ -39,6 +39,7 @@ struct init {
 	pid_t command;
 	int status; /* as waitpid() gave it */
 	pid_t dsr_watcher;
+	pid_t agent;
 	enum request request;
 };
 
@@ -180,6 +181,8 @@ static void reap(struct init *in)
 				in->request = REQUEST_SHUTDOWN;
 			/* A command may kill all that it sees; it must not lose us the request. */
 			in->dsr_watcher = WIFSIGNALED(status) ? watch_dsr(in->words.dsr) : 0;
+		} else if (pid == in->agent) {
+			in->agent = WIFSIGNALED(status) ? agent_start() : 0;
 		}
 	}
 }
@@ -275,6 +278,8 @@ int main(int argc, char **argv)
 	choose_command(&in, argc, argv);
 	start_command(&in);
 	in.dsr_watcher = watch_dsr(in.words.dsr);
+	if (in.words.agent)
+		in.agent = agent_start();
 	wait_for_request(&in);
 	in.status = end_processes(in.words.grace, in.command, in.shell, in.status);
 	end_machine(in.request == REQUEST_REBOOT ? END_REBOOT : END_POWER_OFF, final_status(&in));

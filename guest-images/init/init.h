@@ -15,6 +15,8 @@ void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* /proc, /sys, /dev: what reading the command line and opening the console need. */
 void setup_mark_start(void); /* tells the VMM that user space is there */
 void setup_early_mounts(void);
+/* The first line of @path without its newline; false if there is none. */
+bool setup_read_line(const char *path, char *line, size_t size);
 /* The rest: /dev/pts, /dev/shm, /run, a /tmp where the root is read-only, /sys/fs/cgroup, links. */
 void setup_late_mounts(void);
 /*
@@ -22,6 +24,8 @@ void setup_late_mounts(void);
  * the driver makes them on a work queue; at most for PORTS_WAIT_MS.
  */
 void setup_ports(unsigned int count);
+/* The device of a named port, if it is there by now. */
+bool setup_find_port(const char *name, char *path, size_t size);
 void setup_hostname(const char *name);
 void setup_loopback(void);
 /*
@@ -42,6 +46,11 @@ pid_t watch_dsr(bool dsr_driven);
 int watch_open_buttons(int *fds, int max);
 /* True if the power button behind @fd was pressed since the last call. */
 bool watch_button_pressed(int fd);
+
+/* agent.c: the VMM says that this machine is a copy. */
+
+/* Start a process that does what it is told (docs/agent.md). Returns its PID or -1. */
+pid_t agent_start(void);
 
 /* end.c: the way out. */
 

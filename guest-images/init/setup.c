@@ -95,8 +95,7 @@ void setup_late_mounts(void)
 	link_one("/proc/self/fd/2", "/dev/stderr");
 }
 
-/* The first line of @path without its newline; false if there is none. */
-static bool read_line(const char *path, char *line, size_t size)
+bool setup_read_line(const char *path, char *line, size_t size)
 {
 	ssize_t n;
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -114,19 +113,46 @@ static bool read_line(const char *path, char *line, size_t size)
 
 #define PORTS_CLASS "/sys/class/virtio-ports"
 
+/* The next port that has its name by now; NULL when there are no more. */
+static const struct dirent *next_port(DIR *dir, char *name, size_t size)
+{
+	const struct dirent *entry;
+	char path[320];
+
+	while (dir && (entry = readdir(dir))) {
+		snprintf(path, sizeof(path), PORTS_CLASS "/%s/name", entry->d_name);
+		if (entry->d_name[0] != '.' && setup_read_line(path, name, size))
+			return entry;
+	}
+	return NULL;
+}
+
+bool setup_find_port(const char *name, char *path, size_t size)
+{
+	DIR *dir = opendir(PORTS_CLASS);
+	const struct dirent *entry;
+	char has[65];
+
+	while ((entry = next_port(dir, has, sizeof(has))) && strcmp(has, name) != 0)
+		;
+	if (entry)
+		snprintf(path, size, "/dev/%s", entry->d_name);
+	if (dir)
+		closedir(dir);
+	return entry;
+}
+
 /* Links those that have their names by now; returns how many. */
 static unsigned int link_ports(void)
 {
 	DIR *dir = opendir(PORTS_CLASS);
 	const struct dirent *entry;
 	unsigned int named = 0;
+	char name[65];
 
-	while (dir && (entry = readdir(dir))) {
-		char path[320], name[65], target[280];
+	while ((entry = next_port(dir, name, sizeof(name)))) {
+		char path[320], target[280];
 
-		snprintf(path, sizeof(path), PORTS_CLASS "/%s/name", entry->d_name);
-		if (entry->d_name[0] == '.' || !read_line(path, name, sizeof(name)))
-			continue;
 		named++;
 		snprintf(target, sizeof(target), "../%s", entry->d_name);
 		snprintf(path, sizeof(path), "/dev/virtio-ports/%s", name);
@@ -156,7 +182,7 @@ void setup_hostname(const char *name)
 {
 	char line[65];
 
-	if (!name && read_line("/etc/hostname", line, sizeof(line)))
+	if (!name && setup_read_line("/etc/hostname", line, sizeof(line)))
 		name = line;
 	if (name && sethostname(name, strlen(name)))
 		complain("hostname %s: %s", name, strerror(errno));
@@ -180,7 +206,7 @@ static const char *active_console(char *line, size_t size)
 {
 	char *last;
 
-	if (!read_line("/sys/class/tty/console/active", line, size))
+	if (!setup_read_line("/sys/class/tty/console/active", line, size))
 		return "console";
 	last = strrchr(line, ' ');
 	return last ? last + 1 : line;

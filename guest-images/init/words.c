@@ -78,6 +78,10 @@ static bool take_word(struct words *w, const char *name, char *value)
 		w->dsr = !value;
 		return !value;
 	}
+	if (!strcmp(name, "agent")) {
+		w->agent = !value;
+		return !value;
+	}
 	if (!value || !*value)
 		return false;
 	if (!strcmp(name, "exec"))

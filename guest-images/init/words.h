@@ -26,6 +26,7 @@ struct words {
 	char *console;	    /* minivm.console=TTY, a name below /dev */
 	unsigned int grace; /* minivm.grace=SECONDS */
 	unsigned int ports; /* minivm.ports=N: so many named virtio ports */
+	bool agent;	    /* minivm.agent: there is a port for the agent */
 	bool dsr;	    /* minivm.dsr: the VMM drives DSR on COM1 */
 	char *bad;	    /* the first minivm. word that is unknown or has a bad value */
 	int args;	    /* words behind "--": the kernel puts these last into init's argv */

@@ -34,7 +34,9 @@
 #define CONFIG_GRACE_MAX      3600
 #define CONFIG_RNG_RATE_MAX   (1ull << 30)
 #define CONFIG_NAME_MAX	      64
-#define CONFIG_NAME_VERIFY    "verify" /* no machine's name: `minivm snapshot verify` */
+#define CONFIG_HOSTNAME_MAX   64	     /* Linux has no longer ones */
+#define CONFIG_AGENT_PORT     "minivm.agent" /* with `agent`: no other port has this name */
+#define CONFIG_NAME_VERIFY    "verify"	     /* no machine's name: `minivm snapshot verify` */
 #define CONFIG_NAME_ALPHABET  "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 
 enum console_kind {
@@ -136,11 +138,13 @@ struct vm_config {
 	char *console_file; /* with CONSOLE_FILE */
 	bool rng;	    /* an entropy device */
 	bool balloon;
+	bool agent;	       /* a port for the guest's agent, beside `port` */
 	uint64_t rng_rate;     /* bytes a second; 0: no limit */
 	uint64_t balloon_size; /* bytes that the guest is to give up from the start */
 	char *vsock_path;      /* of the host's socket; NULL without */
 	unsigned port_count;
 	struct port_config port[CONFIG_PORTS_MAX];
+	char *hostname; /* that a restored guest is told; or NULL */
 	enum assist_mode assist;
 	enum describe_mode describe;
 	enum entry_mode entry;
@@ -203,6 +207,8 @@ config_set_fn config_set_rng;
 config_set_fn config_set_balloon;
 config_set_fn config_set_vsock; /* cid=N,uds=PATH: vmm/config_vsock.c */
 config_set_fn config_set_port;	/* NAME=KIND:PATH; adds one */
+config_set_fn config_set_agent;
+config_set_fn config_set_hostname;
 config_set_fn config_set_assist;
 config_set_fn config_set_describe;
 config_set_fn config_set_entry;
@@ -219,7 +225,10 @@ void config_clear_cmdline(struct vm_config *config);
 void config_clear_disks(struct vm_config *config);
 void config_clear_nets(struct vm_config *config);
 void config_clear_ports(struct vm_config *config);
-/* What is this process's affair and not the machine's: reports, log level, control socket. */
+/*
+ * What is this process's affair and not the machine's: reports, log level, control socket, and the
+ * host name that it gives the guest.
+ */
 void config_clear_process(struct vm_config *config);
 
 /*
@@ -285,7 +294,7 @@ int config_set_device_id(char **id, const char *what, const char *text, struct e
 /* Gives names ("disk0") to those that have none, and refuses equal ones. */
 int config_name_devices(struct vm_config *config, const struct config_kind *kind, struct err *err);
 
-/* No two have the same name. */
+/* No two have the same name, or the agent's. */
 int config_check_ports(const struct vm_config *config, struct err *err);
 
 /* --- for messages: vmm/config_words.c --- */

@@ -26,7 +26,7 @@
 #include "minivm/log.h"
 #include "minivm/virtio.h"
 
-#define VIRTIO_CONSOLE_PORTS_MAX 8  /* named ones */
+#define VIRTIO_CONSOLE_PORTS_MAX 9  /* named ones */
 #define VIRTIO_CONSOLE_NAME_MAX	 32 /* bytes of a name */
 
 struct virtio_console;

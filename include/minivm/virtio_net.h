@@ -32,6 +32,13 @@ extern const struct virtio_ops virtio_net_ops;
  */
 int virtio_net_new(const struct virtio_net_options *opt, struct virtio_net **out, struct err *err);
 
+/*
+ * now: the address that it has; first: the one that it was made with, and has after a reset.
+ * They differ after a restore, or when the driver has set another.
+ */
+void virtio_net_macs(const struct virtio_net *net, uint8_t now[NETDEV_MAC_LEN],
+		     uint8_t first[NETDEV_MAC_LEN]);
+
 struct virtio_net_counters {
 	uint64_t rx_frames;   /* given to the driver */
 	uint64_t rx_bytes;    /* without their headers */

@@ -6,9 +6,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "check.h"
+
 static int failed, passed;
 
-static void check(bool ok, const char *what, const char *line)
+void check(bool ok, const char *what, const char *line)
 {
 	if (ok) {
 		passed++;
@@ -28,6 +30,7 @@ static const struct {
 	const char *exec, *sh, *hostname, *console, *bad;
 	unsigned int grace;
 	bool dsr;
+	bool agent;
 	unsigned int ports;
 	int args;
 } cases[] = {
@@ -55,6 +58,8 @@ static const struct {
     {"minivm.grace=", .bad = "minivm.grace", .grace = 5},
     {"minivm.grace", .bad = "minivm.grace", .grace = 5},
     {"minivm.dsr", .dsr = true, .grace = 5},
+    {"minivm.agent", .agent = true, .grace = 5},
+    {"minivm.agent=1", .bad = "minivm.agent", .grace = 5},
     {"minivm.ports=3", .ports = 3, .grace = 5},
     {"minivm.ports=65", .bad = "minivm.ports", .grace = 5},
     {"minivm.ports=x", .bad = "minivm.ports", .grace = 5},
@@ -84,6 +89,7 @@ static void test_parse(void)
 		check(same(w.bad, cases[i].bad), "bad", cases[i].line);
 		check(w.grace == cases[i].grace, "grace", cases[i].line);
 		check(w.dsr == cases[i].dsr, "dsr", cases[i].line);
+		check(w.agent == cases[i].agent, "agent", cases[i].line);
 		check(w.ports == cases[i].ports, "ports", cases[i].line);
 		check(w.args == cases[i].args, "args", cases[i].line);
 	}
@@ -106,6 +112,7 @@ int main(void)
 {
 	test_parse();
 	test_status();
+	test_news();
 	printf("%d passed, %d failed, 0 skipped\n", passed, failed);
 	return failed != 0;
 }

@@ -6,10 +6,14 @@
  */
 #include "suite.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "content.h"
@@ -310,6 +314,109 @@ void case_snapshot_generation(struct test *t)
 	if (random[0])
 		tap_note(text(t, "%s, %s", random[0], random[1] ? random[1] : "nothing"));
 	end_source(&vm);
+}
+
+/* --- the agent --- */
+
+struct who {
+	char name[65], mac[20];
+	long long seconds;
+	const char *random;
+};
+
+static void ask_who(struct test *t, struct proc *p, struct who *who)
+{
+	const char *said = answer_of(t, p, "who");
+
+	if (said && sscanf(said, "who %64s %19s %lld", who->name, who->mac, &who->seconds) != 3)
+		wrong(t, "\"%s\" is no answer", said);
+	who->random = answer_of(t, p, "random");
+}
+
+/* Where machines find the other end of their network device: nobody reads there. */
+static int listen_for_nets(struct test *t, const char *path)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	strncpy(addr.sun_path, path, sizeof(addr.sun_path) - 1);
+	if (bind(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 8) < 0)
+		wrong(t, "%s: %s", path, strerror(errno));
+	return fd;
+}
+
+/* Restored with these words; until its agent has told what it was told. */
+static bool start_told(struct test *t, struct proc *p, const char *dir, const char *word,
+		       const char *value)
+{
+	const char *argv[] = {t->opt->minivm, "restore", dir,	"--log-level",
+			      "info",	      word,	 value, NULL};
+	const struct proc_request req = {.argv = argv};
+
+	if (proc_start(p, &req)) {
+		wrong(t, "cannot start %s", argv[0]);
+		return false;
+	}
+	if (proc_expect_err(p, "the guest knows that it was restored", LIMIT_MS * t->opt->slow))
+		return true;
+	wrong(t, "a restored machine's agent does not answer: %s%s", p->out.data, p->err.data);
+	proc_free(p);
+	return false;
+}
+
+static void judge_clone(struct test *t, const struct who *who, const struct who *other,
+			const char *name)
+{
+	long long off = who->seconds - (long long)time(NULL);
+
+	if (strcmp(who->name, name) != 0)
+		wrong(t, "its name is %s and not %s", who->name, name);
+	if (strcmp(who->mac, other->mac) == 0)
+		wrong(t, "%s has the address %s of another machine", name, who->mac);
+	if (who->random && other->random && strcmp(who->random, other->random) == 0)
+		wrong(t, "%s has the same random bytes as another machine", name);
+	if (off < -3 || off > 3)
+		wrong(t, "the clock of %s is %lld s off", name, off);
+}
+
+/*
+ * Without ACPI two copies of one machine are told by their agents that they are: name, address,
+ * random bytes and time are their own.
+ */
+void case_snapshot_agent(struct test *t)
+{
+	const char *socket_path = scratch_path(t, "net");
+	struct vm_request req = {.args = {[2] = "--describe",
+					  "mptable",
+					  "--agent",
+					  "on",
+					  "--net",
+					  text(t, "passt=%s", socket_path)}};
+	const char *const told[2][2] = {{"--name", "clone-0"}, {"--hostname", "clone-1"}};
+	int listener = listen_for_nets(t, socket_path);
+	struct who who[3] = {0};
+	const char *dir;
+	struct vm vm;
+
+	start_source(t, &vm, &req);
+	dir = save(t, &vm);
+	ask_who(t, &vm.p, &who[0]);
+	end_source(&vm);
+	if (t->opt->emulating)
+		sleep(5); /* its clock stands still meanwhile */
+	for (unsigned i = 0; i < 2 && !*t->why; i++) {
+		struct proc p;
+
+		if (!start_told(t, &p, dir, told[i][0], told[i][1]))
+			break;
+		ask_who(t, &p, &who[i + 1]);
+		judge_clone(t, &who[i + 1], &who[i], told[i][1]);
+		proc_free(&p);
+	}
+	for (unsigned i = 0; i < 3; i++)
+		tap_note(text(t, "%s %s %s", who[i].name, who[i].mac,
+			      who[i].random ? who[i].random : "-"));
+	close(listener);
 }
 
 /* A machine that was restored is saved, and what comes from that is restored. */

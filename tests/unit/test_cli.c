@@ -86,6 +86,7 @@ static char *dump(const struct cli_result *r)
 	fprintf(out, "assist=%s\nstats=%s\nlog-level=%s\n", assists[c->assist], or_none(c->stats),
 		log_level_name(c->log_level));
 	fprintf(out, "hugepages=%s\ntimeline=%s\n", pages[c->pages], or_none(c->timeline));
+	fprintf(out, "agent=%s\nhostname=%s\n", c->agent ? "on" : "off", or_none(c->hostname));
 	fprintf(out, "rng=%s\nrng-rate=%llu\n", yes_no(c->rng), (unsigned long long)c->rng_rate);
 	fprintf(out, "vsock-cid=%u\nvsock-path=%s\n", c->vsock_cid, or_none(c->vsock_path));
 	fprintf(out, "kernel-cache=%s\n",

@@ -11,28 +11,13 @@
 #include <sys/un.h>
 
 #include "minivm/port.h"
-#include "vqueues.h"
-
-#define F_MULTIPORT (1ull << 1)
-#define FEATURES    (F_VERSION_1 | F_INDIRECT | F_MULTIPORT)
-#define SLOTS	    32u
-
-enum { CONTROL_RX = 2, CONTROL_TX, RX, TX, QUEUES };
-enum { DEVICE_READY = 0, PORT_READY = 3, PORT_OPEN = 6, PORT_NAME = 7 };
-
-struct control {
-	uint32_t id;
-	uint16_t event, value;
-};
+#include "port_driver.h"
 
 static char dir[64];
 static char path[100];
 static struct port *port;
-static struct vdriver drv;
-static struct vqueues queues;
 static struct log log_to;
 static int log_pipe[2];
-static unsigned next_tx;
 
 static char *in_dir(const char *name)
 {
@@ -62,21 +47,6 @@ static void teardown(void)
 
 #define PortTest(name, ...)                                                                        \
 	Test(port, name, .init = setup, .fini = teardown, .timeout = 30, ##__VA_ARGS__)
-
-static void kick(unsigned q)
-{
-	vqueue_kick(&queues, q);
-}
-
-static void say(unsigned event)
-{
-	const struct control msg = {.id = 1, .event = (uint16_t)event, .value = 1};
-	unsigned i = queues.ring[CONTROL_TX].avail_idx % SLOTS;
-
-	memcpy(vqueue_buffer_at(&queues, CONTROL_TX, i), &msg, sizeof(msg));
-	vqueue_offer(&queues, CONTROL_TX, i, sizeof(msg), false);
-	kick(CONTROL_TX);
-}
 
 /* The value of the next PORT_OPEN, waited for; -1: none comes. */
 static int heard_open(void)
@@ -117,50 +87,24 @@ static void start(enum port_kind kind, const char *where)
 	opt_port.opaque = port;
 	cr_assert_eq(virtio_console_new(&opt, &virtio, &err), 0);
 	port_attach(port, virtio, 1);
-	vdriver_init_on(&drv, &virtio_console_ops, virtio, SLOTS, loop);
-	vqueues_start(&queues, &drv, FEATURES, QUEUES);
-	next_tx = 0;
-	for (unsigned i = 0; i < 8; i++)
-		vqueue_offer(&queues, CONTROL_RX, i, 64, true);
-	kick(CONTROL_RX);
-	say(DEVICE_READY);
-	say(PORT_READY);
+	port_driver_start(virtio, loop);
 }
 
 static void stop(void)
 {
-	loop_quit(drv.loop);
-	pthread_join(drv.thread, NULL);
-	virtio_mmio_io_ops.destroy(drv.mmio);
+	port_driver_stop();
 	port_close(port);
-	loop_free(drv.loop);
-	irq_line_close(&drv.irq);
-	close(drv.log.fd);
-	ring_fini(&drv.ring);
-}
-
-static void guest_writes(const char *text)
-{
-	memcpy(vqueue_buffer_at(&queues, TX, next_tx), text, strlen(text));
-	vqueue_offer(&queues, TX, next_tx, (uint32_t)strlen(text), false);
-	next_tx = (next_tx + 1) % SLOTS;
-	kick(TX);
+	port_driver_free();
 }
 
 /* Gives a buffer and waits until it comes back. */
 static void want_guest_reads(const char *text)
 {
-	uint32_t id, len;
-	unsigned i = queues.ring[RX].avail_idx % SLOTS;
+	uint32_t len;
+	const char *got = guest_reads(100, &len);
 
-	vqueue_offer(&queues, RX, i, 100, true);
-	kick(RX);
-	for (unsigned ms = 0; !ring_take(&queues.ring[RX], &id, &len); ms++) {
-		cr_assert_lt(ms, 3000, "nothing came");
-		usleep(1000);
-	}
 	cr_assert_eq(len, strlen(text), "%u bytes", len);
-	cr_assert_arr_eq(vqueue_buffer_at(&queues, RX, id), text, len);
+	cr_assert_arr_eq(got, text, len);
 }
 
 static void want_text(int fd, const char *text)

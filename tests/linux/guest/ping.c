@@ -14,6 +14,7 @@
 #include <sys/random.h>
 #include <sys/time.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../content.h"
@@ -147,12 +148,25 @@ static void tell_reseeded(struct checks *c)
 	say("reseeded %u", count_reseeds());
 }
 
+/* Name, first network address, wall time. */
+static void tell_who(struct checks *c)
+{
+	char name[65] = "", mac[32];
+
+	(void)c;
+	gethostname(name, sizeof(name) - 1);
+	read_text("/sys/class/net/eth0/address", mac, sizeof(mac));
+	mac[strcspn(mac, "\n")] = '\0';
+	say("who %s %s %lld", name, *mac ? mac : "-", (long long)time(NULL));
+}
+
 static const struct question {
 	const char *word;
 	void (*answer)(struct checks *c);
 } questions[] = {
     {"random", tell_random},
     {"reseeded", tell_reseeded},
+    {"who", tell_who},
 };
 
 static void ask(struct checks *c, const char *word)
