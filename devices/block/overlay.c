@@ -374,6 +374,7 @@ static struct overlay *overlay_alloc(struct block *base, bool kept)
 	o->block.ops = &overlay_ops;
 	o->block.size = base->size;
 	o->block.physical_block = OVERLAY_BLOCK;
+	o->block.optimal_io = base->optimal_io;
 	o->base = base;
 	o->fd = -1;
 	o->kept = kept;

@@ -196,6 +196,7 @@ static void check_disk(const char *layer)
 	cr_expect_eq(b->size, DISK_BYTES);
 	cr_expect(!b->readonly);
 	cr_expect_eq(b->physical_block, BS);
+	cr_expect_eq(b->optimal_io, 1u << 20, "the base's");
 	expect_model(b);
 	write_both(b, 512, 512, 1);		 /* inside a block */
 	write_both(b, 3 * BS - 512, 1024, 2);	 /* over a border */

@@ -86,6 +86,7 @@ RawTest(properties)
 	cr_expect_eq(b->size, 5 * 512);
 	cr_expect(!b->readonly);
 	cr_expect(b->physical_block >= 512 && b->physical_block <= 4096);
+	cr_expect_eq(b->optimal_io, 1u << 20);
 	cr_expect_eq(b->physical_block & (b->physical_block - 1), 0);
 	cr_expect_neq(b->mtime_ns, 0);
 	block_close(b);
