@@ -14,7 +14,7 @@
  *
  * The DSDT says what cannot be probed: COM1, clock, pvpanic, virtio-mmio devices, and power button
  * and generation id with the event device (GED, §5.6.9) that speaks for them. All interrupts are
- *edge-triggered, active high and unshared: that is what an irqfd without resampling is.
+ * edge-triggered, active high and unshared: that is what an irqfd without resampling is.
  */
 #include "minivm/acpi.h"
 
@@ -22,7 +22,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "minivm/aml.h"
 #include "minivm/config.h"
@@ -442,13 +441,10 @@ int acpi_write(const struct guest_mem *mem, const struct acpi_request *req, gpa_
 	return 0;
 }
 
-int acpi_new_generation(const struct guest_mem *mem, struct err *err)
+int acpi_write_generation(const struct guest_mem *mem, const uint8_t id[ACPI_GENERATION_LEN],
+			  struct err *err)
 {
-	uint8_t id[ACPI_GENERATION_LEN];
-
-	if (getrandom(id, sizeof(id), 0) != (ssize_t)sizeof(id))
-		return err_sys(err, errno, "ACPI: a new generation id");
-	if (guest_mem_write(mem, GPA(ACPI_GENERATION_GPA), id, sizeof(id)))
+	if (guest_mem_write(mem, GPA(ACPI_GENERATION_GPA), id, ACPI_GENERATION_LEN))
 		return err_set(err, EFAULT, "ACPI: no guest memory below 1 MiB");
 	return 0;
 }

@@ -4,7 +4,9 @@
  * built here from the configuration, explicitly, and are given just what they need: memory, an
  * interrupt line, an event loop.
  */
+#include <errno.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "machine_priv.h"
@@ -72,6 +74,15 @@ static void list_virtio(const struct machine *m, struct boot_virtio list[BOOT_VI
 		list[i] = (struct boot_virtio){(uint32_t)m->slot[i].base, m->slot[i].gsi};
 }
 
+static int write_new_generation(const struct machine *m, struct err *err)
+{
+	uint8_t id[ACPI_GENERATION_LEN];
+
+	if (getrandom(id, sizeof(id), 0) != (ssize_t)sizeof(id))
+		return err_sys(err, errno, "ACPI: a new generation id");
+	return acpi_write_generation(&m->mem, id, err);
+}
+
 static int write_acpi(const struct machine *m, gpa_t *rsdp, struct err *err)
 {
 	struct acpi_request req = {
@@ -84,7 +95,7 @@ static int write_acpi(const struct machine *m, gpa_t *rsdp, struct err *err)
 
 	list_virtio(m, req.virtio);
 	ret = acpi_write(&m->mem, &req, rsdp, err);
-	return ret ? ret : acpi_new_generation(&m->mem, err);
+	return ret ? ret : write_new_generation(m, err);
 }
 
 /* Nothing else raises that interrupt, so it has no eventfd. */
@@ -94,7 +105,7 @@ int board_new_generation(const struct machine *m, struct err *err)
 
 	if (!m->generation)
 		return 0;
-	ret = acpi_new_generation(&m->mem, err);
+	ret = write_new_generation(m, err);
 	return ret ? ret : kvm_vm_pulse(m->vm_fd, BOARD_GENERATION_GSI, err);
 }
 

@@ -49,8 +49,9 @@ struct acpi_request {
 int acpi_write(const struct guest_mem *mem, const struct acpi_request *req, gpa_t *rsdp,
 	       struct err *err);
 
-/* A generation id that no machine had before: from getrandom(2). -EFAULT without memory there. */
-int acpi_new_generation(const struct guest_mem *mem, struct err *err);
+/* Writes a generation id, which no machine has had before. -EFAULT without memory there. */
+int acpi_write_generation(const struct guest_mem *mem, const uint8_t id[ACPI_GENERATION_LEN],
+			  struct err *err);
 
 /* --- sleep and reset registers --- */
 
