@@ -20,6 +20,7 @@
  *   minivm.dsr         our guest init heeds COM1's DSR line, see lifeline.c
  *   minivm.ports=N     with named ports: our guest init waits for them and names them
  *   minivm.agent       with an agent's port: our guest init has an agent
+ *   minivm.balloon     with a balloon: our guest init has smaller blocks of free pages reported
  * then, by description:
  *   reboot=a           reset through the ACPI reset register
  *   pci=conf1,noearly  no PCI device but a configuration space (devices/pci_config.c): with off, a
@@ -146,6 +147,8 @@ static int build_cmdline(struct machine *m, struct err *err)
 		ret = cmdline_add(c, err, "minivm.ports=%u", config->port_count + config->agent);
 	if (!ret && config->agent)
 		ret = cmdline_add(c, err, "minivm.agent");
+	if (!ret && config->balloon)
+		ret = cmdline_add(c, err, "minivm.balloon");
 	if (!ret && m->emulating)
 		ret = add_assist_words(c, err);
 	if (!ret)

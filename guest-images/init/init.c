@@ -270,6 +270,7 @@ int main(int argc, char **argv)
 	setup_console(in.words.console);
 	setup_late_mounts();
 	setup_ports(in.words.ports);
+	setup_balloon(in.words.balloon);
 	setup_hostname(in.words.hostname);
 	setup_loopback();
 	if (in.words.bad)

@@ -26,6 +26,11 @@ void setup_late_mounts(void);
 void setup_ports(unsigned int count);
 /* The device of a named port, if it is there by now. */
 bool setup_find_port(const char *name, char *path, size_t size);
+/*
+ * Free pages are reported to the balloon in blocks of 64 KiB. The kernel itself starts with its
+ * page blocks, 2 or 4 MiB, and reports only while it has 32 of them free.
+ */
+void setup_balloon(bool there);
 void setup_hostname(const char *name);
 void setup_loopback(void);
 /*

@@ -178,6 +178,23 @@ void setup_ports(unsigned int count)
 		complain("virtio ports: not all of %u are there", count);
 }
 
+#define REPORT_ORDER "4"
+
+void setup_balloon(bool there)
+{
+	static const char path[] = "/sys/module/page_reporting/parameters/page_reporting_order";
+	int fd;
+
+	if (!there)
+		return;
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return; /* a kernel that reports no pages */
+	if (write(fd, REPORT_ORDER, strlen(REPORT_ORDER)) < 0)
+		complain("%s: %s", path, strerror(errno));
+	close(fd);
+}
+
 void setup_hostname(const char *name)
 {
 	char line[65];

@@ -71,15 +71,25 @@ static bool parse_number(const char *text, unsigned int max, unsigned int *numbe
 	return true;
 }
 
+/* The words without a value. */
+static bool *flag_of(struct words *w, const char *name)
+{
+	if (!strcmp(name, "dsr"))
+		return &w->dsr;
+	if (!strcmp(name, "agent"))
+		return &w->agent;
+	if (!strcmp(name, "balloon"))
+		return &w->balloon;
+	return NULL;
+}
+
 /* False for a word that is not known or whose value cannot be. */
 static bool take_word(struct words *w, const char *name, char *value)
 {
-	if (!strcmp(name, "dsr")) {
-		w->dsr = !value;
-		return !value;
-	}
-	if (!strcmp(name, "agent")) {
-		w->agent = !value;
+	bool *flag = flag_of(w, name);
+
+	if (flag) {
+		*flag = !value;
 		return !value;
 	}
 	if (!value || !*value)

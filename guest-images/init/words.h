@@ -28,6 +28,7 @@ struct words {
 	unsigned int ports; /* minivm.ports=N: so many named virtio ports */
 	bool agent;	    /* minivm.agent: there is a port for the agent */
 	bool dsr;	    /* minivm.dsr: the VMM drives DSR on COM1 */
+	bool balloon;	    /* minivm.balloon: there is one, which takes free pages */
 	char *bad;	    /* the first minivm. word that is unknown or has a bad value */
 	int args;	    /* words behind "--": the kernel puts these last into init's argv */
 };

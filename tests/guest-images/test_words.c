@@ -31,6 +31,7 @@ static const struct {
 	unsigned int grace;
 	bool dsr;
 	bool agent;
+	bool balloon;
 	unsigned int ports;
 	int args;
 } cases[] = {
@@ -63,6 +64,8 @@ static const struct {
     {"minivm.ports=3", .ports = 3, .grace = 5},
     {"minivm.ports=65", .bad = "minivm.ports", .grace = 5},
     {"minivm.ports=x", .bad = "minivm.ports", .grace = 5},
+    {"minivm.balloon", .balloon = true, .grace = 5},
+    {"minivm.balloon=1", .bad = "minivm.balloon", .grace = 5},
     {"minivm.dsr=1", .bad = "minivm.dsr", .grace = 5},
     {"minivm.nonsense=1 minivm.other", .bad = "minivm.nonsense", .grace = 5},
     {"minivm. minivm", .bad = "minivm.", .grace = 5},
@@ -90,6 +93,7 @@ static void test_parse(void)
 		check(w.grace == cases[i].grace, "grace", cases[i].line);
 		check(w.dsr == cases[i].dsr, "dsr", cases[i].line);
 		check(w.agent == cases[i].agent, "agent", cases[i].line);
+		check(w.balloon == cases[i].balloon, "balloon", cases[i].line);
 		check(w.ports == cases[i].ports, "ports", cases[i].line);
 		check(w.args == cases[i].args, "args", cases[i].line);
 	}

@@ -55,7 +55,7 @@ static const struct linux_case cases[] = {
     {"net-tap", case_net_tap, 0},
     {"net-tap-gone", case_net_tap_gone, 0},
     {"net-user", case_net_user, 0},
-    {"balloon-reporting", case_balloon_reporting, LONG},
+    {"balloon-reporting", case_balloon_reporting, 0},
     {"balloon-target", case_balloon_target, 0},
 
     {"snapshot", case_snapshot, DIRECT | APART},
