@@ -23,7 +23,7 @@
 
 static struct loop *loop_of(const struct api_connection *c)
 {
-	return c->api->m->loop;
+	return c->api->loop;
 }
 
 static void conn_close(struct api_connection *c)
@@ -74,7 +74,7 @@ static bool conn_send(struct api_connection *c)
 	}
 	free(c->out);
 	c->out = NULL;
-	if (c->closing) {
+	if (c->closing && !c->waiting) {
 		conn_close(c);
 		return false;
 	}
@@ -248,7 +248,7 @@ static void accept_failed(struct api *api, int error)
 {
 	if (error == EAGAIN || error == EINTR || error == ECONNABORTED)
 		return;
-	loop_rearm(api->m->loop, &api->source, 0);
+	loop_rearm(api->loop, &api->source, 0);
 	loop_timer_arm(&api->retry, RETRY_NS);
 }
 
@@ -256,7 +256,7 @@ static void on_retry(void *opaque)
 {
 	struct api *api = opaque;
 
-	loop_rearm(api->m->loop, &api->source, EPOLLIN);
+	loop_rearm(api->loop, &api->source, EPOLLIN);
 }
 
 static void on_listener(void *opaque, uint32_t events)
@@ -277,7 +277,7 @@ static void on_listener(void *opaque, uint32_t events)
 	}
 	*c = (struct api_connection){.api = api,
 				     .source = {.fd = fd, .fn = on_connection, .opaque = c}};
-	if (loop_watch(api->m->loop, &c->source, EPOLLIN, &err) < 0) {
+	if (loop_watch(api->loop, &c->source, EPOLLIN, &err) < 0) {
 		close(fd);
 		c->source.fd = -1;
 	}
@@ -299,24 +299,25 @@ static int listen_at(struct api *api, struct err *err)
 	return ret;
 }
 
-int api_open(struct machine *m, const struct cli_result *cli, struct api **out, struct err *err)
+int api_new(const struct cli_result *cli, struct loop *loop, struct api **out, struct err *err)
 {
 	struct api *api = calloc(1, sizeof(*api));
 	int ret;
 
 	if (!api)
 		return err_set(err, ENOMEM, "control socket: out of memory");
-	api->m = m;
+	api->loop = loop;
 	api->cli = cli;
 	api->socket = (struct ctl_socket){.fd = -1, .lock_fd = -1};
-	(void)loop_timer_init(m->loop, &api->retry, on_retry, api, err);
+	api->signals.fd = -1;
+	(void)loop_timer_init(loop, &api->retry, on_retry, api, err);
 	for (unsigned i = 0; i < API_CONNECTIONS_MAX; i++)
 		api->conn[i] = (struct api_connection){.api = api, .source.fd = -1};
 	ret = listen_at(api, err);
 	if (!ret) {
 		api->source =
 		    (struct loop_source){.fd = api->socket.fd, .fn = on_listener, .opaque = api};
-		ret = loop_watch(m->loop, &api->source, EPOLLIN, err);
+		ret = loop_watch(loop, &api->source, EPOLLIN, err);
 	}
 	if (ret) {
 		api_close(api);
@@ -326,16 +327,55 @@ int api_open(struct machine *m, const struct cli_result *cli, struct api **out, 
 	return 0;
 }
 
+int api_open(struct machine *m, const struct cli_result *cli, struct api **out, struct err *err)
+{
+	int ret = api_new(cli, m->loop, out, err);
+
+	if (!ret)
+		(*out)->m = m;
+	return ret;
+}
+
+static int move_source(struct api *api, struct loop *loop, struct loop_source *source,
+		       struct err *err)
+{
+	uint32_t events = source->events;
+
+	loop_unwatch(api->loop, source);
+	return loop_watch(loop, source, events, err);
+}
+
+int api_move(struct api *api, struct loop *loop, struct err *err)
+{
+	int ret = move_source(api, loop, &api->source, err);
+
+	for (unsigned i = 0; !ret && i < API_CONNECTIONS_MAX; i++) {
+		if (api->conn[i].source.fd >= 0)
+			ret = move_source(api, loop, &api->conn[i].source, err);
+	}
+	if (ret)
+		return err_context(err, "control socket");
+	loop_timer_destroy(&api->retry);
+	(void)loop_timer_init(loop, &api->retry, on_retry, api, err);
+	/* It may have been waiting to be heard again. */
+	loop_rearm(loop, &api->source, EPOLLIN);
+	api->loop = loop;
+	return 0;
+}
+
 void api_close(struct api *api)
 {
 	if (!api)
 		return;
 	for (unsigned i = 0; i < API_CONNECTIONS_MAX; i++)
 		conn_close(&api->conn[i]);
-	loop_unwatch(api->m->loop, &api->source);
+	loop_unwatch(api->loop, &api->source);
 	loop_timer_destroy(&api->retry);
 	ctl_unlisten(&api->socket);
+	loop_free(api->own_loop);
 	free(api->job.state_path);
 	free(api->job.memory_path);
+	free(api->load.state_path);
+	free(api->load.memory_path);
 	free(api);
 }

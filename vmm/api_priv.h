@@ -38,8 +38,20 @@ struct api_job {
 	char *memory_path;
 };
 
+/* PUT /snapshot/load, until there is a machine: the job's connection waits for it. */
+struct api_load {
+	bool asked;
+	bool resume;
+	char *state_path;
+	char *memory_path;
+};
+
 struct api {
-	struct machine *m;
+	struct machine *m;	    /* NULL: there is none yet */
+	struct loop *loop;	    /* the machine's; before that own_loop */
+	struct loop *own_loop;	    /* NULL: not needed (any more) */
+	struct loop_source signals; /* while there is no machine */
+	struct api_load load;
 	const struct cli_result *cli;
 	struct ctl_socket socket;
 	struct loop_source source;
@@ -50,6 +62,11 @@ struct api {
 
 /* --- api.c --- */
 
+/* Listens, on `loop`. */
+int api_new(const struct cli_result *cli, struct loop *loop, struct api **out, struct err *err);
+/* The listener and all connections go on on another loop; no thread runs either. */
+int api_move(struct api *api, struct loop *loop, struct err *err);
+
 /* Answers the request that `c` waits for or is being read from; json is taken over, NULL: 204. */
 void api_reply(struct api_connection *c, int status, json_t *json);
 /* 400 with a fault message. */
@@ -58,7 +75,13 @@ void api_refuse(struct api_connection *c, const char *fmt, ...)
 
 /* --- api_routes.c --- */
 
+/* The machine is paused: does what there is to do, resumes it, answers. */
+void api_run_job(void *api);
 /* Answers, or makes a job that will. `body` has body_len bytes. */
 void api_route(struct api_connection *c, const struct http_request *request, const char *body);
+
+/* --- api_load.c --- */
+
+void api_put_load(struct api_connection *c, json_t *body);
 
 #endif

@@ -21,8 +21,7 @@ static int do_snapshot(struct api *api, struct err *err)
 		   : 0;
 }
 
-/* The machine is paused. */
-static void run_job(void *opaque)
+void api_run_job(void *opaque)
 {
 	struct api *api = opaque;
 	struct api_job job;
@@ -61,8 +60,8 @@ static void start_job(struct api_connection *c, struct api_job *job)
 	c->waiting = true;
 	if (machine_state(api->m) == MACHINE_PAUSED) {
 		api->job.resume = false;
-		run_job(api);
-	} else if (machine_pause(api->m, run_job, api, &err)) {
+		api_run_job(api);
+	} else if (machine_pause(api->m, api_run_job, api, &err)) {
 		free(job->state_path);
 		free(job->memory_path);
 		api->job = (struct api_job){0};
@@ -75,13 +74,15 @@ static void start_job(struct api_connection *c, struct api_job *job)
 static void get_instance(struct api_connection *c, json_t *body)
 {
 	const struct vm_config *config = &c->api->cli->config;
-	bool paused = machine_state(c->api->m) == MACHINE_PAUSED;
+	const char *state = "Not started";
 
 	(void)body;
+	if (c->api->m)
+		state = machine_state(c->api->m) == MACHINE_PAUSED ? "Paused" : "Running";
 	api_reply(c, 200,
 		  json_pack("{s:s, s:s, s:s, s:s}", "app_name", "minivm", "id",
-			    config->name ? config->name : "anonymous", "state",
-			    paused ? "Paused" : "Running", "vmm_version", cli_version()));
+			    config->name ? config->name : "anonymous", "state", state,
+			    "vmm_version", cli_version()));
 }
 
 static void get_version(struct api_connection *c, json_t *body)
@@ -151,14 +152,24 @@ static void put_action(struct api_connection *c, json_t *body)
 	}
 }
 
+enum when {
+	ALWAYS,
+	BEFORE, /* there is a machine */
+	WITH,	/* one */
+};
+
 static const struct route {
 	const char *method;
 	const char *path;
+	enum when when;
 	void (*handle)(struct api_connection *c, json_t *body);
 } routes[] = {
-    {"GET", "/", get_instance},	     {"GET", "/version", get_version},
-    {"PATCH", "/vm", patch_vm},	     {"PUT", "/snapshot/create", put_snapshot},
-    {"PUT", "/actions", put_action},
+    {"GET", "/", ALWAYS, get_instance},
+    {"GET", "/version", ALWAYS, get_version},
+    {"PATCH", "/vm", WITH, patch_vm},
+    {"PUT", "/snapshot/create", WITH, put_snapshot},
+    {"PUT", "/snapshot/load", BEFORE, api_put_load},
+    {"PUT", "/actions", WITH, put_action},
 };
 
 static const struct route *find_route(const struct http_request *request)
@@ -171,14 +182,29 @@ static const struct route *find_route(const struct http_request *request)
 	return NULL;
 }
 
+/* NULL: it can be asked for now. */
+static const char *not_now(const struct route *route, const struct machine *m)
+{
+	if (route->when == WITH && !m)
+		return "there is no machine yet: PUT /snapshot/load makes one";
+	if (route->when == BEFORE && m)
+		return "there is a machine already";
+	return NULL;
+}
+
 void api_route(struct api_connection *c, const struct http_request *request, const char *body)
 {
 	const struct route *route = find_route(request);
+	const char *why = route ? not_now(route, c->api->m) : NULL;
 	json_error_t where;
 	json_t *json = NULL;
 
 	if (!route) {
 		api_refuse(c, "there is no %s %s", request->method, request->target);
+		return;
+	}
+	if (why) {
+		api_refuse(c, "%s", why);
 		return;
 	}
 	if (request->body_len > 0) {

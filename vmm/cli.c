@@ -614,7 +614,7 @@ static const struct cli_command *layer_command(const struct cli_layer *layer)
 	return layer->command == CLI_CMD_RESTORE ? find_command("restore") : &run_command;
 }
 
-int cli_apply_layer(const struct cli_layer *layer, struct vm_config *config, struct err *err)
+int cli_apply_values(const struct cli_layer *layer, struct vm_config *config, struct err *err)
 {
 	struct args args = {
 	    .argc = layer->argc, .argv = layer->argv, .command = layer_command(layer)};
@@ -634,7 +634,13 @@ int cli_apply_layer(const struct cli_layer *layer, struct vm_config *config, str
 		if (rc < 0)
 			return rc;
 	}
-	rc = apply_args(args, layer->dir, seen, config, err);
+	return apply_args(args, layer->dir, seen, config, err);
+}
+
+int cli_apply_layer(const struct cli_layer *layer, struct vm_config *config, struct err *err)
+{
+	int rc = cli_apply_values(layer, config, err);
+
 	return rc < 0 ? rc : config_finish(config, err);
 }
 
@@ -668,6 +674,23 @@ static int make_layer(const struct args *all, const char *file, struct cli_layer
 	return config_read_ini(file, &layer->ini_text, err);
 }
 
+/*
+ * No kernel, but a control socket, and besides that nothing that could not be said of a restored
+ * machine: which one that will be comes by the socket.
+ */
+static bool is_wait(const struct args *args, uint64_t seen)
+{
+	unsigned bit = args->command->bit;
+	uint64_t socket = 1ull << find_option("api-sock", strlen("api-sock"), bit);
+	uint64_t name = 1ull << find_option("name", strlen("name"), bit);
+
+	for (unsigned i = 0; i < OPTIONS; i++) {
+		if ((seen & 1ull << i) && !(option_table[i].commands & CLI_CMD_RESTORE))
+			return false;
+	}
+	return (seen & socket) && !(seen & name);
+}
+
 static int parse(struct args args, struct cli_result *out, struct err *err)
 {
 	struct args first = args;
@@ -684,6 +707,11 @@ static int parse(struct args args, struct cli_result *out, struct err *err)
 	rc = make_layer(&args, file, &out->layer[0], err);
 	if (rc < 0 || out->action == CLI_RESTORE)
 		return rc;
+	if (is_wait(&args, seen)) {
+		out->action = CLI_WAIT;
+		out->layer[0].command = CLI_CMD_RESTORE;
+		return cli_apply_values(&out->layer[0], &out->config, err);
+	}
 	return cli_apply_layer(&out->layer[0], &out->config, err);
 }
 

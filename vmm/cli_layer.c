@@ -169,6 +169,8 @@ int cli_layers_restore(struct cli_result *r, struct state_reader *saved, struct 
 	count = state_get_u32(&section);
 	if (count == 0 || count >= CLI_LAYERS_MAX)
 		return state_bad(err, "%u command lines", count);
+	config_free(&r->config);
+	config_init(&r->config);
 	r->layer[count] = r->layer[0];
 	memset(&r->layer[0], 0, count * sizeof(r->layer[0]));
 	r->layers = count + 1;
@@ -183,4 +185,16 @@ int cli_layers_restore(struct cli_result *r, struct state_reader *saved, struct 
 	if (!ret)
 		ret = state_leave(&section, err);
 	return ret ? ret : cli_apply_layer(&r->layer[count], &r->config, err);
+}
+
+int cli_layers_forget(struct cli_result *r, struct err *err)
+{
+	struct cli_layer own = r->layer[r->layers - 1];
+
+	while (r->layers > 1)
+		cli_layer_free(&r->layer[--r->layers - 1]);
+	r->layer[0] = own;
+	config_free(&r->config);
+	config_init(&r->config);
+	return cli_apply_values(&r->layer[0], &r->config, err);
 }

@@ -52,29 +52,104 @@ static int write_reports(const struct vm_config *config, const struct machine *m
 	return ret;
 }
 
+/* As it was saved; the snapshot is closed afterwards. */
+static int restore_machine(struct cli_result *cli, struct snapshot *snapshot, struct log *log,
+			   struct timeline *timeline, struct machine **m, struct err *err)
+{
+	int ret = cli_layers_restore(cli, &snapshot->reader, err);
+
+	if (!ret) {
+		log->level = cli->config.log_level;
+		ret = check_reports(&cli->config, err);
+	}
+	if (!ret)
+		ret = machine_restore(&cli->config, snapshot, log,
+				      cli->config.timeline ? timeline : NULL, m, err);
+	snapshot_close(snapshot);
+	return ret;
+}
+
 /* From a kernel, or as it was saved. */
 static int make_machine(struct cli_result *cli, struct log *log, struct timeline *timeline,
 			struct machine **m, struct err *err)
 {
-	struct timeline *wanted = cli->config.timeline ? timeline : NULL;
 	struct snapshot snapshot;
 	int ret;
 
 	if (cli->action != CLI_RESTORE)
-		return machine_new(&cli->config, log, wanted, m, err);
+		return machine_new(&cli->config, log, cli->config.timeline ? timeline : NULL, m,
+				   err);
 	ret = snapshot_open(cli->operand[0], &snapshot, err);
 	if (ret)
 		return ret;
-	ret = cli_layers_restore(cli, &snapshot.reader, err);
+	ret = restore_machine(cli, &snapshot, log, timeline, m, err);
+	return ret ? err_context(err, "snapshot %s", cli->operand[0]) : 0;
+}
+
+/* One try: 0, also when there is no machine and the one who asked was told why. */
+static int load_machine(struct cli_result *cli, struct api *api, const char *state,
+			const char *memory, struct log *log, struct timeline *timeline,
+			struct machine **m, struct err *err)
+{
+	struct snapshot snapshot;
+	struct err why = {0};
+	int ret = snapshot_open_files(state, memory, &snapshot, &why);
+
 	if (!ret) {
-		log->level = cli->config.log_level;
-		wanted = cli->config.timeline ? timeline : NULL;
-		ret = check_reports(&cli->config, err);
+		ret = restore_machine(cli, &snapshot, log, timeline, m, &why);
+		if (ret)
+			err_context(&why, "snapshot %s", state);
 	}
 	if (!ret)
-		ret = machine_restore(&cli->config, &snapshot, log, wanted, m, err);
-	snapshot_close(&snapshot);
-	return ret ? err_context(err, "snapshot %s", cli->operand[0]) : 0;
+		return api_start(api, *m, err);
+	api_failed(api, &why);
+	return cli->layers > 0 ? cli_layers_forget(cli, err) : 0;
+}
+
+/* Until the control socket has named one that can be made; *m NULL: until we were asked to end. */
+static int wait_for_machine(struct cli_result *cli, struct log *log, struct timeline *timeline,
+			    struct machine **m, struct api **api, struct err *err)
+{
+	const char *state, *memory;
+	int ret = api_open_waiting(cli, api, err);
+
+	while (!ret && !*m) {
+		ret = api_wait(*api, &state, &memory, err);
+		if (ret <= 0)
+			return ret;
+		ret = load_machine(cli, *api, state, memory, log, timeline, m, err);
+	}
+	return ret;
+}
+
+static bool wants_socket(const struct vm_config *config)
+{
+	return config->name || config->api_sock;
+}
+
+/* The machine, and its control socket if it is to have one. */
+static int set_up(struct cli_result *cli, struct log *log, struct timeline *timeline,
+		  struct machine **m, struct api **api, struct err *err)
+{
+	int ret;
+
+	if (cli->action == CLI_WAIT)
+		return wait_for_machine(cli, log, timeline, m, api, err);
+	ret = make_machine(cli, log, timeline, m, err);
+	return ret || !wants_socket(&cli->config) ? ret : api_open(*m, cli, api, err);
+}
+
+static int end_machine(const struct cli_result *cli, const struct machine *m,
+		       const struct timeline *timeline, const struct log *log)
+{
+	struct err err = {0};
+	int status;
+	enum vm_end_reason reason = machine_end(m, &status);
+
+	term_restore();
+	log_msg(log, LOG_LEVEL_INFO, "ended: %s, status %d", vm_end_reason_name(reason), status);
+	machine_hint_drivers(m);
+	return write_reports(&cli->config, m, timeline, &err) ? fail(&err) : status;
 }
 
 static int run_machine(struct cli_result *cli, struct timeline *timeline)
@@ -84,28 +159,17 @@ static int run_machine(struct cli_result *cli, struct timeline *timeline)
 	struct machine *m = NULL;
 	struct api *api = NULL;
 	struct err err = {0};
-	enum vm_end_reason reason;
 	int status;
 
-	if (config->timeline || cli->action == CLI_RESTORE) /* whose wishes are in the snapshot */
+	if (config->timeline || cli->action != CLI_RUN) /* whose wishes are in the snapshot */
 		timeline_mark(timeline, TIMELINE_CONFIG);
 	bus_error_report();
 	if (check_reports(config, &err))
 		return fail(&err);
-	if (make_machine(cli, &log, timeline, &m, &err))
-		return fail(&err);
-	if (((config->name || config->api_sock) && api_open(m, cli, &api, &err)) ||
-	    machine_run(m, &err)) {
+	if (set_up(cli, &log, timeline, &m, &api, &err) || (m && machine_run(m, &err)))
 		status = fail(&err);
-		goto out;
-	}
-	term_restore();
-	reason = machine_end(m, &status);
-	log_msg(&log, LOG_LEVEL_INFO, "ended: %s, status %d", vm_end_reason_name(reason), status);
-	machine_hint_drivers(m);
-	if (write_reports(config, m, timeline, &err))
-		status = fail(&err);
-out:
+	else
+		status = m ? end_machine(cli, m, timeline, &log) : VM_STATUS_STOPPED;
 	api_close(api);
 	machine_destroy(m);
 	return status;
@@ -146,6 +210,7 @@ int main(int argc, char *argv[])
 	switch (cli.action) {
 	case CLI_RUN:
 	case CLI_RESTORE:
+	case CLI_WAIT:
 		status = run_machine(&cli, &timeline);
 		break;
 	case CLI_PS:

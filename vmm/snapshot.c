@@ -186,21 +186,29 @@ void snapshot_close(struct snapshot *s)
 	s->dir = NULL;
 }
 
-static int open_files(struct snapshot *s, struct err *err)
+static int open_files(const char *state, const char *memory, struct snapshot *s, struct err *err)
+{
+	struct stat st;
+	int ret = file_read("saved state", state, SNAPSHOT_STATE_MAX, &s->state, err);
+
+	if (ret)
+		return ret;
+	s->memory_fd = file_open("saved memory", memory, UINT64_MAX >> 1, &st, err);
+	if (s->memory_fd < 0)
+		return s->memory_fd;
+	return state_open(s->state.data, s->state.len, &s->reader, err);
+}
+
+static int open_in(struct snapshot *s, struct err *err)
 {
 	char *state = NULL, *memory = NULL;
-	struct stat st;
 	int ret = 0;
 
 	if (config_copy_path(&state, SNAPSHOT_STATE_NAME, s->dir, err) < 0 ||
 	    config_copy_path(&memory, SNAPSHOT_MEMORY_NAME, s->dir, err) < 0)
 		ret = err->code;
 	if (!ret)
-		ret = file_read("saved state", state, SNAPSHOT_STATE_MAX, &s->state, err);
-	if (!ret) {
-		s->memory_fd = file_open("saved memory", memory, UINT64_MAX >> 1, &st, err);
-		ret = s->memory_fd < 0 ? s->memory_fd : 0;
-	}
+		ret = open_files(state, memory, s, err);
 	free(state);
 	free(memory);
 	return ret;
@@ -212,15 +220,26 @@ int snapshot_open(const char *dir, struct snapshot *s, struct err *err)
 
 	*s = (struct snapshot){.memory_fd = -1};
 	s->dir = realpath(dir, NULL);
-	if (!s->dir)
-		return err_sys(err, errno, "snapshot %s", dir);
-	ret = open_files(s, err);
-	if (!ret)
-		ret = state_open(s->state.data, s->state.len, &s->reader, err);
+	ret = s->dir ? open_in(s, err) : err_sys(err, errno, "open");
 	if (!ret)
 		return 0;
 	snapshot_close(s);
 	return err_context(err, "snapshot %s", dir);
+}
+
+int snapshot_open_files(const char *state, const char *memory, struct snapshot *s, struct err *err)
+{
+	char *dir = directory_of(state);
+	int ret;
+
+	*s = (struct snapshot){.memory_fd = -1};
+	s->dir = dir ? realpath(dir, NULL) : NULL;
+	free(dir);
+	ret = s->dir ? open_files(state, memory, s, err) : err_sys(err, errno, "open");
+	if (!ret)
+		return 0;
+	snapshot_close(s);
+	return err_context(err, "snapshot %s", state);
 }
 
 int snapshot_read_memory_section(struct snapshot *s, struct snapshot_memory *out, struct err *err)

@@ -20,6 +20,8 @@ enum cli_action {
 	CLI_VERSION,
 	CLI_DOCTOR,
 	CLI_RESTORE, /* config is not filled yet: cli_layers_restore() */
+	/* --api-sock alone: until a snapshot is named. config has this command line's values. */
+	CLI_WAIT,
 	CLI_PS,
 	CLI_PAUSE,
 	CLI_RESUME,
@@ -117,14 +119,19 @@ const struct cli_option *cli_options(size_t *count);
 /* With absolute paths in place of the current directory. -E2BIG, -errno of getcwd(3). */
 int cli_layers_save(const struct cli_result *r, struct state_writer *w, struct err *err);
 /*
- * Puts the saved layers before those of `r`, a CLI_RESTORE, and makes r->config from all of them.
+ * Puts the saved layers before the one of `r`, a CLI_RESTORE or CLI_WAIT, and makes r->config from
+ * all of them.
  * The saved ones may be anybody's: they are parsed like the user's own.
  */
 int cli_layers_restore(struct cli_result *r, struct state_reader *saved, struct err *err);
+/* Undoes that, also when it has failed: the command line's own layer and its values are left. */
+int cli_layers_forget(struct cli_result *r, struct err *err);
 void cli_layer_free(struct cli_layer *layer);
 
 /* vmm/cli.c: what a layer says, on top of what `config` has, and config_finish(). */
 int cli_apply_layer(const struct cli_layer *layer, struct vm_config *config, struct err *err);
+/* The same without config_finish(). */
+int cli_apply_values(const struct cli_layer *layer, struct vm_config *config, struct err *err);
 
 /* --- documents made from the table (docs/gen.c, unit tests) --- */
 

@@ -51,6 +51,9 @@ int snapshot_create(struct machine *m, const struct cli_result *source, const ch
 
 /* Opens both files and checks the state's checksum, not the memory's. */
 int snapshot_open(const char *dir, struct snapshot *out, struct err *err);
+/* The same with both files by name; copies of layers are beside the state file. */
+int snapshot_open_files(const char *state, const char *memory, struct snapshot *out,
+			struct err *err);
 void snapshot_close(struct snapshot *s); /* what a failed snapshot_open() left is fine */
 
 /* Everything that can be told without making a machine: all sections, and the memory's checksum. */

@@ -149,7 +149,7 @@ case_fn case_rng, case_rng_no_driver;
 case_fn case_vsock;
 /* suite_snapshot.c */
 case_fn case_snapshot, case_snapshot_two_cpus, case_snapshot_again, case_snapshot_refused,
-    case_snapshot_vsock, case_snapshot_generation, case_snapshot_agent;
+    case_snapshot_vsock, case_snapshot_generation, case_snapshot_agent, case_snapshot_load;
 /* suite_net.c */
 case_fn case_net_tap, case_net_tap_gone, case_net_user;
 /* suite_balloon.c */

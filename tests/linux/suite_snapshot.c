@@ -17,6 +17,8 @@
 #include <unistd.h>
 
 #include "content.h"
+#include "http_ask.h"
+#include "minivm/end.h"
 #include "pattern.h"
 #include "vsock_peer.h"
 
@@ -314,6 +316,127 @@ void case_snapshot_generation(struct test *t)
 	if (random[0])
 		tap_note(text(t, "%s, %s", random[0], random[1] ? random[1] : "nothing"));
 	end_source(&vm);
+}
+
+/* --- by the control socket --- */
+
+/* The answer's status; 0: none. */
+static int request(struct test *t, const char *path, const char *method, const char *target,
+		   const char *body, const char *part)
+{
+	char answer[1024];
+	int status = 0;
+
+	http_ask(path, method, target, body, LIMIT_MS / 1000 * t->opt->slow, answer,
+		 sizeof(answer));
+	sscanf(answer, "HTTP/1.1 %d ", &status);
+	if (!strstr(answer, part))
+		wrong(t, "%s %s: \"%s\" is not in the answer: %s", method, target, part, answer);
+	return status;
+}
+
+static void want_status(struct test *t, int want, int status, const char *what)
+{
+	if (status != want)
+		wrong(t, "%s: status %d, want %d", what, status, want);
+}
+
+/* `minivm --api-sock PATH`, when it listens. */
+static bool start_waiting(struct test *t, struct proc *p, const char *path)
+{
+	const char *argv[] = {t->opt->minivm, "--api-sock", path, NULL};
+	const struct proc_request req = {.argv = argv};
+	char answer[512];
+
+	if (proc_start(p, &req)) {
+		wrong(t, "cannot start %s", argv[0]);
+		return false;
+	}
+	for (unsigned ms = 0; ms < LIMIT_MS; ms += 10) {
+		if (http_ask(path, "GET", "/", "", 5, answer, sizeof(answer)))
+			break;
+		proc_idle(p, 10);
+	}
+	request(t, path, "GET", "/", "", "Not started");
+	return true;
+}
+
+static const char *load_body(struct test *t, const char *dir, const char *more)
+{
+	return text(t,
+		    "{\"snapshot_path\":\"%s/state\",\"mem_backend\":{\"backend_type\":\"File\","
+		    "\"backend_path\":\"%s/memory\"}%s}",
+		    dir, dir, more);
+}
+
+/* What cannot be loaded is refused, and the process waits on. Then one that begins paused. */
+static void load_paused(struct test *t, struct proc *p, const char *path, const char *dir)
+{
+	const char *nowhere = load_body(t, scratch_path(t, "nowhere"), "");
+	const char *body = load_body(t, dir, "");
+
+	want_status(t, 400, request(t, path, "PUT", "/snapshot/load", nowhere, "fault_message"),
+		    "loading nothing");
+	want_status(t, 204, request(t, path, "PUT", "/snapshot/load", body, ""), "loading");
+	request(t, path, "GET", "/", "", "Paused");
+	want_status(t, 400, request(t, path, "PUT", "/snapshot/load", body, "already"),
+		    "loading again");
+	send_ping(t, p, 5);
+	proc_idle(p, 500);
+	if (strstr(p->out.data, "pong 5"))
+		wrong(t, "it runs though nobody has resumed it");
+	want_status(t, 204, request(t, path, "PATCH", "/vm", "{\"state\":\"Resumed\"}", ""),
+		    "resuming");
+	expect_pong(t, p, "the loaded machine", 5);
+	stop_clone(t, p);
+}
+
+/* A damaged one first; the good one then runs at once. */
+static void load_running(struct test *t, struct proc *p, const char *path, const char *dir)
+{
+	const char *damaged = text(t,
+				   "{\"snapshot_path\":\"%s/state\",\"mem_file_path\":"
+				   "\"%s/state\"}",
+				   dir, dir);
+	const char *body = load_body(t, dir, ",\"resume_vm\":true");
+
+	want_status(t, 400, request(t, path, "PUT", "/snapshot/load", damaged, "fault_message"),
+		    "loading another memory");
+	want_status(t, 204, request(t, path, "PUT", "/snapshot/load", body, ""), "loading");
+	request(t, path, "GET", "/", "", "Running");
+	send_ping(t, p, 6);
+	expect_pong(t, p, "the machine that was loaded and resumed", 6);
+}
+
+/* A process that waits for a snapshot, with --api-sock alone. */
+void case_snapshot_load(struct test *t)
+{
+	const char *path = scratch_path(t, "api");
+	struct vm_request req = {0};
+	int status = -1;
+	const char *dir;
+	struct vm vm;
+	struct proc p;
+
+	start_source(t, &vm, &req);
+	dir = save(t, &vm);
+	end_source(&vm);
+	if (!start_waiting(t, &p, path))
+		return;
+	load_paused(t, &p, path, dir);
+	proc_free(&p);
+	if (!start_waiting(t, &p, path))
+		return;
+	load_running(t, &p, path, dir);
+	proc_free(&p); /* killed: its socket stays, and is replaced */
+	if (!start_waiting(t, &p, path))
+		return;
+	proc_signal(&p, SIGTERM);
+	if (!proc_wait(&p, LIMIT_MS, &status) || status != VM_STATUS_STOPPED)
+		wrong(t, "SIGTERM while it waits: status %d", status);
+	if (access(path, F_OK) == 0)
+		wrong(t, "its socket is still there");
+	proc_free(&p);
 }
 
 /* --- the agent --- */
