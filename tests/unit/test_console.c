@@ -166,7 +166,7 @@ static void output_arrives(int read_fd, int write_fd)
 	fill(text, sizeof(text));
 	rig_open(&r, -1, write_fd, false);
 	cr_assert_eq(pthread_create(&thread, NULL, guest_writer, &w), 0);
-	cr_assert_eq(pipe_read(read_fd, got, sizeof(got), 2000), sizeof(got));
+	cr_assert_eq(pipe_read(read_fd, got, sizeof(got), 20000), sizeof(got));
 	pthread_join(thread, NULL);
 	cr_assert_eq(w.written, (size_t)BIG);
 	cr_assert_arr_eq(got, text, sizeof(text));
