@@ -200,10 +200,12 @@ EOF
 outer_snapshots() {
 	cat >$job/run <<EOF
 echo "@@ snapshots"; ./linux-suite $outer_args --filter snapshot; echo "@@ status \$?"
+echo "@@ hostile-snapshots"; ./hostile-suite --minivm ./minivm --kernel bzImage --root root.img \
+	--filter snapshots --mutations 100; echo "@@ status \$?"
 exit 0
 EOF
-	if outer_run $logs/outer3.log 300 1; then
-		outer_take $logs/outer3.log snapshots
+	if outer_run $logs/outer3.log 420 1; then
+		outer_take $logs/outer3.log snapshots hostile-snapshots
 	elif grep -aq 'Kernel panic' $logs/outer3.log; then
 		grep -aE '^not ok' $logs/outer3.log && count 0 1 0
 		echo "skip - the outer Linux panicked twice: its snapshot cases came to no end"
@@ -228,6 +230,12 @@ direct_jobs() {
 	take_suite direct-figures $logs/direct-figures.log $?
 	local linux_limit=900
 	suite direct-payloads 300 $job/guest-suite --minivm build/minivm --payloads $job/payloads
+	# Hostile snapshots, with the sanitizers; 10,000 take a quarter of an hour.
+	local mutations=300
+	[ $long = 0 ] || mutations=10000
+	suite direct-snapshots 1800 build/hostile-suite --minivm build/asan/minivm \
+		--kernel $job/bzImage --root $job/root.img --slow 6 --filter snapshots \
+		--mutations $mutations
 	# Where KVM emulates kernel mode a boot takes 12 s: all cases only with --long.
 	if [ $long = 1 ]; then
 		linux_limit=5400

@@ -5,9 +5,9 @@
 HOSTILE_SUITE_OBJ := $(patsubst %.c,$(B)/obj/%.o,$(wildcard tests/hostile/*.c) \
 	tests/lib/tap.c tests/lib/disk.c tests/lib/proc.c tests/lib/stream.c)
 $(HOSTILE_SUITE_OBJ): CPPFLAGS += -Itests/lib
-$(B)/hostile-suite: $(HOSTILE_SUITE_OBJ)
+$(B)/hostile-suite: $(HOSTILE_SUITE_OBJ) $(B)/libminivm.a
 	@echo "  LD      $@"
-	$(Q)$(CC) -static $(LDFLAGS_ALL) -o $@ $^
+	$(Q)$(CC) -static $(LDFLAGS_ALL) -o $@ $^ -lmd
 
 .PHONY: suites
 suites: $(B)/hostile-suite

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hostile-suite --minivm PATH --kernel BZIMAGE --root IMAGE [--filter TEXT] [--slow N] [--verbose]
+ * hostile-suite --minivm PATH --kernel BZIMAGE --root IMAGE [--filter TEXT] [--slow N]
+ *	[--mutations N] [--verbose]
  *
  * Runs with and without /dev/kvm; what needs it, or root, is skipped where it is missing. Static,
  * needs only a scratch directory, so that it runs from an initrd too.
@@ -16,8 +17,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define REFUSAL_MS  2000
-#define ARG_MAX_LEN 512
+#define REFUSAL_MS 2000
+#define MUTATIONS  300
 
 bool selected(const struct suite *s, const char *name)
 {
@@ -29,11 +30,11 @@ static const char *expand(const struct suite *s, const char *in, char *out)
 {
 	size_t at = 0;
 
-	if (strlen(in) + strlen(s->dir) + 2 >= ARG_MAX_LEN || !strchr(in, '@'))
+	if (strlen(in) + strlen(s->dir) + 2 >= ARG_PATH_MAX || !strchr(in, '@'))
 		return in;
-	for (; *in && at + strlen(s->dir) + 2 < ARG_MAX_LEN; in++) {
+	for (; *in && at + strlen(s->dir) + 2 < ARG_PATH_MAX; in++) {
 		if (*in == '@')
-			at += (size_t)snprintf(out + at, ARG_MAX_LEN - at, "%s/", s->dir);
+			at += (size_t)snprintf(out + at, ARG_PATH_MAX - at, "%s/", s->dir);
 		else
 			out[at++] = *in;
 	}
@@ -46,12 +47,18 @@ struct child {
 	const struct refusal *refusal;
 };
 
-/* Everything that minivm makes without a path would be made where we look. */
+int enter_cwd(void *suite)
+{
+	const char *cwd = fixture(suite, "cwd");
+
+	return chdir(cwd) || setenv("TMPDIR", cwd, 1);
+}
+
 static int prepare(void *opaque)
 {
 	const struct child *c = opaque;
 
-	if (chdir(fixture(c->suite, "cwd")) || setenv("TMPDIR", fixture(c->suite, "cwd"), 1))
+	if (enter_cwd(c->suite))
 		return -1;
 	return c->refusal->prepare ? c->refusal->prepare(c->suite) : 0;
 }
@@ -83,7 +90,7 @@ static void report(struct suite *s, const struct refusal *r, const struct proc *
 
 void refuse(struct suite *s, const struct refusal *r)
 {
-	char expanded[ARGS_MAX][ARG_MAX_LEN], want[ARG_MAX_LEN];
+	char expanded[ARGS_MAX][ARG_PATH_MAX], want[ARG_PATH_MAX];
 	const char *argv[ARGS_MAX + 2] = {s->minivm};
 	struct child child = {s, r};
 	const struct proc_request req = {.argv = argv, .prepare = prepare, .opaque = &child};
@@ -122,13 +129,10 @@ void refuse(struct suite *s, const struct refusal *r)
 }
 
 static const struct option long_options[] = {
-    {"minivm", required_argument, NULL, 'm'},
-    {"kernel", required_argument, NULL, 'k'},
-    {"root", required_argument, NULL, 'r'},
-    {"filter", required_argument, NULL, 'f'},
-    {"slow", required_argument, NULL, 's'},
-    {"verbose", no_argument, NULL, 'V'},
-    {NULL, 0, NULL, 0},
+    {"minivm", required_argument, NULL, 'm'}, {"kernel", required_argument, NULL, 'k'},
+    {"root", required_argument, NULL, 'r'},   {"filter", required_argument, NULL, 'f'},
+    {"slow", required_argument, NULL, 's'},   {"mutations", required_argument, NULL, 'M'},
+    {"verbose", no_argument, NULL, 'V'},      {NULL, 0, NULL, 0},
 };
 
 static bool take_option(struct options *opt, int c)
@@ -149,6 +153,9 @@ static bool take_option(struct options *opt, int c)
 	case 's':
 		opt->slow = (unsigned)atoi(optarg);
 		return opt->slow > 0;
+	case 'M':
+		opt->mutations = (unsigned)atoi(optarg);
+		return opt->mutations > 0;
 	case 'V':
 		return opt->verbose = true;
 	default:
@@ -158,7 +165,7 @@ static bool take_option(struct options *opt, int c)
 
 int main(int argc, char **argv)
 {
-	struct suite s = {.opt.slow = 1};
+	struct suite s = {.opt.slow = 1, .opt.mutations = MUTATIONS};
 	int c, rc, fd;
 
 	while ((c = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
@@ -167,7 +174,7 @@ int main(int argc, char **argv)
 	}
 	if (!s.opt.minivm || !s.opt.kernel || !s.opt.root || optind != argc) {
 		fprintf(stderr, "usage: hostile-suite --minivm PATH --kernel BZIMAGE --root IMAGE "
-				"[--filter TEXT] [--slow N] [--verbose]\n");
+				"[--filter TEXT] [--slow N] [--mutations N] [--verbose]\n");
 		return 2;
 	}
 	fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
@@ -182,6 +189,7 @@ int main(int argc, char **argv)
 		run_table(&s);
 		run_files(&s);
 		run_host(&s);
+		run_snapshots(&s);
 	}
 	fixtures_remove(&s);
 	return tap_done(&s.tap);

@@ -5,7 +5,7 @@
  * nothing on standard output, soon, and no file made, changed or removed.
  *
  * table.c: what the command line can say wrong. files.c: kernels cut short and made up. host.c:
- * hosts in a bad state. fixtures.c: the files that all of them use.
+ * hosts in a bad state. snapshots.c: saved machines. fixtures.c: the files that all of them use.
  */
 #ifndef HOSTILE_SUITE_H
 #define HOSTILE_SUITE_H
@@ -23,6 +23,7 @@ struct options {
 	const char *root;   /* an ext4 image with our init */
 	const char *filter;
 	unsigned slow;
+	unsigned mutations; /* of a saved state */
 	bool verbose;
 };
 
@@ -35,7 +36,8 @@ struct suite {
 	char minivm[256]; /* a copy of it in there, for users who see nothing else */
 };
 
-#define ARGS_MAX 24
+#define ARGS_MAX     24
+#define ARG_PATH_MAX 512
 
 /* One command line that must be refused. */
 struct refusal {
@@ -52,6 +54,8 @@ struct refusal {
 };
 
 bool selected(const struct suite *s, const char *name);
+/* In the child: where minivm's files would be made is where we look. Not 0: failed. */
+int enter_cwd(void *suite);
 /* Runs it and counts one result. */
 void refuse(struct suite *s, const struct refusal *r);
 
@@ -80,5 +84,6 @@ int files_make_elf(const struct suite *s);
 void run_table(struct suite *s);
 void run_files(struct suite *s);
 void run_host(struct suite *s);
+void run_snapshots(struct suite *s);
 
 #endif
