@@ -66,6 +66,7 @@ static const struct linux_case cases[] = {
     {"snapshot-again", case_snapshot_again, APART},
     {"snapshot-refused", case_snapshot_refused, APART},
     {"snapshot-vsock", case_snapshot_vsock, APART},
+    {"snapshot-devices", case_snapshot_devices, APART},
 
     {"kernel-cache", case_cache, 0},
     {"kernel-cache-cut", case_cache_cut, 0},

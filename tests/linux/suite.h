@@ -136,6 +136,10 @@ long long vm_number(const struct vm *vm, const char *path);
 /* The same for a string; "" if it is not there. */
 const char *vm_string(const struct vm *vm, const char *path);
 
+/* suite_hvc.c: the host's end of a port; what comes must be `text`. */
+int connect_to(struct test *t, const char *path);
+void want_reply(struct test *t, int fd, const char *text);
+
 /* --- cases --- */
 
 typedef void case_fn(struct test *t);
@@ -150,6 +154,8 @@ case_fn case_vsock;
 /* suite_snapshot.c */
 case_fn case_snapshot, case_snapshot_two_cpus, case_snapshot_again, case_snapshot_refused,
     case_snapshot_vsock, case_snapshot_generation, case_snapshot_agent, case_snapshot_load;
+/* suite_moved.c */
+case_fn case_snapshot_devices;
 /* suite_net.c */
 case_fn case_net_tap, case_net_tap_gone, case_net_user;
 /* suite_balloon.c */

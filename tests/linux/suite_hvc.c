@@ -162,7 +162,7 @@ void case_hvc_full(struct test *t)
 
 /* --- ports --- */
 
-static int connect_to(struct test *t, const char *path)
+int connect_to(struct test *t, const char *path)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -173,7 +173,7 @@ static int connect_to(struct test *t, const char *path)
 	return fd;
 }
 
-static void want_reply(struct test *t, int fd, const char *text)
+void want_reply(struct test *t, int fd, const char *text)
 {
 	struct pollfd p = {.fd = fd, .events = POLLIN};
 	char got[64];

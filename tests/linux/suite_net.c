@@ -4,7 +4,7 @@
  * in it, so nothing of the host's network is touched; a process beside the machine serves and takes
  * bytes.
  */
-#include "suite.h"
+#include "suite_net.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -30,19 +30,10 @@
 #define BYTES	     (8ull << 20)
 #define BYTES_DIRECT (256ull << 10) /* where a guest's kernel is emulated */
 #define CHUNK	     (64u << 10)
-#define TAP	     "tap0"
-#define TAP_ADDRESS  "192.0.2.1"
-#define GUEST	     "192.0.2.2"
 #define SERVER	     "198.51.100.1" /* another address of the host, on lo */
 #define SERVER_NAME  "server.minivm.test"
 #define RESOLVER     "127.0.0.53" /* as systemd-resolved has it: out of a guest's reach */
 #define FORWARDED    8080
-
-struct net {
-	struct test *t;
-	int old_ns;
-	pid_t server, names;
-};
 
 /* --- interfaces --- */
 
@@ -82,7 +73,7 @@ static bool add_default_route(int fd)
 /* A tap that lasts. 0 or -errno. */
 static int make_tap(bool there)
 {
-	struct ifreq ifr = {.ifr_name = TAP, .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+	struct ifreq ifr = {.ifr_name = NET_TAP, .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
 	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
 	int rc = 0;
 
@@ -106,7 +97,7 @@ static bool make_interfaces(struct net *n)
 	}
 	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	ok = bring_up(fd, "lo", "127.0.0.1") && bring_up(fd, "lo:1", SERVER) &&
-	     bring_up(fd, TAP, TAP_ADDRESS) && add_default_route(fd);
+	     bring_up(fd, NET_TAP, NET_TAP_ADDRESS) && add_default_route(fd);
 	if (!ok)
 		wrong(n->t, "no interfaces: %s", strerror(errno));
 	close(fd);
@@ -246,13 +237,12 @@ static pid_t start_names(struct net *n)
 
 /* --- a case's world --- */
 
-static uint64_t transfer(const struct test *t)
+uint64_t net_bytes(const struct test *t)
 {
 	return t->opt->direct ? BYTES_DIRECT : BYTES;
 }
 
-/* False: the case has its verdict, or is skipped. net_leave() in any case. */
-static bool net_enter(struct net *n, struct test *t)
+bool net_enter(struct net *n, struct test *t)
 {
 	*n = (struct net){.t = t, .server = -1, .names = -1};
 	n->old_ns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
@@ -262,7 +252,7 @@ static bool net_enter(struct net *n, struct test *t)
 	}
 	if (!make_interfaces(n))
 		return false;
-	n->server = start_server(n, transfer(t));
+	n->server = start_server(n, net_bytes(t));
 	return n->server > 0;
 }
 
@@ -274,7 +264,7 @@ static void stop(pid_t pid)
 	}
 }
 
-static void net_leave(struct net *n)
+void net_leave(struct net *n)
 {
 	stop(n->server);
 	stop(n->names);
@@ -286,7 +276,7 @@ static void net_leave(struct net *n)
 
 static void judge(struct test *t, const struct vm *vm)
 {
-	uint64_t bytes = transfer(t);
+	uint64_t bytes = net_bytes(t);
 
 	if (vm_number(vm, "nets.0.rx_bytes") < (long long)bytes ||
 	    vm_number(vm, "nets.0.tx_bytes") < (long long)bytes)
@@ -304,9 +294,9 @@ static void judge(struct test *t, const struct vm *vm)
 void case_net_tap(struct test *t)
 {
 	const struct vm_request req = {
-	    .args = {"--net", "tap=" TAP ",mac=02:00:00:00:00:02"},
-	    .checks =
-		text(t, "net=" GUEST "," TAP_ADDRESS ",%llu", (unsigned long long)transfer(t)),
+	    .args = {"--net", "tap=" NET_TAP ",mac=02:00:00:00:00:02"},
+	    .checks = text(t, "net=" NET_GUEST "," NET_TAP_ADDRESS ",%llu",
+			   (unsigned long long)net_bytes(t)),
 	    .limit_s = 60,
 	};
 	struct net n;
@@ -325,9 +315,9 @@ void case_net_tap(struct test *t)
 void case_net_tap_gone(struct test *t)
 {
 	const struct vm_request req = {
-	    .args = {"--net", "tap=" TAP},
-	    .checks = text(t, "net=" GUEST "," TAP_ADDRESS ",%llu netdown",
-			   (unsigned long long)transfer(t)),
+	    .args = {"--net", "tap=" NET_TAP},
+	    .checks = text(t, "net=" NET_GUEST "," NET_TAP_ADDRESS ",%llu netdown",
+			   (unsigned long long)net_bytes(t)),
 	    .noisy = true,
 	    .limit_s = 60,
 	};
@@ -336,8 +326,8 @@ void case_net_tap_gone(struct test *t)
 
 	if (net_enter(&n, t)) {
 		vm_start(t, &vm, &req);
-		if (vm_expect(&vm, "net: pull it") && system("ip link del " TAP " 2>/dev/null"))
-			wrong(t, "ip link del " TAP " failed");
+		if (vm_expect(&vm, "net: pull it") && system("ip link del " NET_TAP " 2>/dev/null"))
+			wrong(t, "ip link del " NET_TAP " failed");
 		vm_finish(&vm, 0);
 		vm_free(&vm);
 	}
@@ -358,7 +348,7 @@ static void call_guest(struct test *t)
 	inet_pton(AF_INET, "127.0.0.1", &a.sin_addr);
 	if (connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || send(fd, "G", 1, 0) != 1)
 		wrong(t, "forwarded port: %s", strerror(errno));
-	else if (!get_bytes(fd, 3, transfer(t)) || send(fd, "y", 1, MSG_NOSIGNAL) != 1)
+	else if (!get_bytes(fd, 3, net_bytes(t)) || send(fd, "y", 1, MSG_NOSIGNAL) != 1)
 		wrong(t, "the guest's service sent something else");
 	close(fd);
 }
@@ -388,7 +378,7 @@ void case_net_user(struct test *t)
 	const struct vm_request req = {
 	    .args = {"--net", "user,forward=tcp:8080:80"},
 	    .checks = text(t, "net=dhcp," SERVER_NAME ",%llu,65520 netserve=%llu",
-			   (unsigned long long)transfer(t), (unsigned long long)transfer(t)),
+			   (unsigned long long)net_bytes(t), (unsigned long long)net_bytes(t)),
 	    .noisy = true,
 	    .others = true, /* passt's words */
 	    .prepare = use_resolver,

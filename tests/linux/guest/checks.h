@@ -93,12 +93,15 @@ group_fn group_mount;	 /* DEV,DIR: ext4 */
 
 /* ping.c */
 group_fn group_ping; /* DEV: answers "ping WORD" and more while the disk is busy; "stop", "off" */
+group_fn group_busy; /* DEV: keeps it busy, and a timer ticking, up to */
+group_fn group_busycheck; /* both have gone on, and no write was lost */
 
 /* console.c */
 group_fn group_echo;  /* N: reads lines, prints "echo: LINE" */
 group_fn group_sum;   /* BYTES: reads so much, prints "sum: HASH" */
 group_fn group_lines; /* N: prints numbered lines with content */
 group_fn group_flood; /* prints for ever */
+group_fn group_port;  /* NAME: sends back the line that comes through that port */
 
 /* ends.c */
 group_fn group_print;	/* TEXT */

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Bytes through the console, both ways. The host has the same content and compares. */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,4 +81,49 @@ void group_flood(struct checks *c, char *arg)
 	(void)arg;
 	for (;;)
 		say("flood: the quick brown fox jumps over the lazy dog, again and again");
+}
+
+/* A line of a port; nobody may be at its other end yet: then there is nothing to read. */
+static size_t port_read(int fd, char *line, size_t size, uint64_t end)
+{
+	size_t len = 0;
+
+	while (len < size && (len == 0 || line[len - 1] != '\n') && now_ns() < end) {
+		ssize_t n = read(fd, line + len, size - len);
+
+		if (n > 0)
+			len += (size_t)n;
+		else
+			usleep(20000);
+	}
+	return len;
+}
+
+/* Linux may have the bytes before it has the news that somebody is there: EAGAIN then. */
+static bool port_write(int fd, const char *line, size_t len, uint64_t end)
+{
+	ssize_t n;
+
+	while ((n = write(fd, line, len)) < 0 && errno == EAGAIN && now_ns() < end)
+		usleep(20000);
+	return n == (ssize_t)len;
+}
+
+void group_port(struct checks *c, char *arg)
+{
+	uint64_t end = now_ns() + 20000000000ull * c->slow;
+	char path[64], line[128];
+	bool sent;
+	size_t len;
+	int fd;
+
+	snprintf(path, sizeof(path), "/dev/virtio-ports/%s", next_field(&arg));
+	fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	if (!check(c, fd >= 0, "a port", "%s: %s", path, strerror(errno)))
+		return;
+	say("port: waiting");
+	len = port_read(fd, line, sizeof(line), end);
+	sent = len > 0 && port_write(fd, line, len, end);
+	check(c, sent, "a line through a port", "%zu bytes, %s", len, strerror(errno));
+	close(fd);
 }

@@ -44,7 +44,8 @@ static const struct group groups[] = {
     {"button", group_button},	{"unbind", group_unbind},	{"hwrng", group_hwrng},
     {"vsock", group_vsock},	{"vsockmove", group_vsockmove}, {"ping", group_ping},
     {"net", group_net},		{"netserve", group_netserve},	{"netdown", group_netdown},
-    {"balloon", group_balloon}, {"inflated", group_inflated},
+    {"balloon", group_balloon}, {"inflated", group_inflated},	{"busy", group_busy},
+    {"port", group_port},	{"busycheck", group_busycheck},
 };
 
 static void put(const char *prefix, const char *fmt, va_list ap)

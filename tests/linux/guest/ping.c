@@ -2,7 +2,8 @@
 /*
  * A guest that answers while a lot goes on in it: for machines that are saved and go on elsewhere.
  * A child keeps the disk busy, a timer ticks; each ping is answered once both have gone on since,
- * with a checksum over 64 KiB that are read from the disk for it.
+ * with a checksum over 64 KiB that are read from the disk for it. "busy" and "busycheck" have the
+ * same going on around other groups.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -27,15 +28,27 @@
 
 struct shared {
 	unsigned rounds; /* of the child's writes and reads */
+	unsigned ticks;	 /* of its timer */
 	bool bad;	 /* it did not find what it had written */
 };
 
-static volatile sig_atomic_t ticks;
+/* The child's: what the parent waits in is not interrupted. */
+static struct shared *ticking;
 
 static void on_tick(int sig)
 {
 	(void)sig;
-	ticks++;
+	__atomic_add_fetch(&ticking->ticks, 1, __ATOMIC_RELAXED);
+}
+
+static void start_ticking(struct shared *shared)
+{
+	const struct itimerval every = {{0, 100000}, {0, 100000}};
+	struct sigaction sa = {.sa_handler = on_tick, .sa_flags = SA_RESTART};
+
+	ticking = shared;
+	sigaction(SIGALRM, &sa, NULL);
+	setitimer(ITIMER_REAL, &every, NULL);
 }
 
 static void *buffer(size_t size)
@@ -50,6 +63,7 @@ static void keep_busy(int fd, struct shared *shared)
 {
 	uint64_t *out = buffer(BUSY_BYTES), *in = buffer(BUSY_BYTES);
 
+	start_ticking(shared);
 	for (unsigned n = 1; out && in && !shared->bad; n++) {
 		off_t at = READ_BYTES + (off_t)(n * 7 % BUSY_SLOTS) * BUSY_BYTES;
 
@@ -64,20 +78,20 @@ static void keep_busy(int fd, struct shared *shared)
 	_exit(1);
 }
 
-static unsigned rounds_of(struct shared *shared)
+static unsigned read_count(const unsigned *count)
 {
-	return __atomic_load_n(&shared->rounds, __ATOMIC_RELAXED);
+	return __atomic_load_n(count, __ATOMIC_RELAXED);
 }
 
 /* Both go on within a time that is long for any machine. */
 static bool goes_on(struct checks *c, struct shared *shared)
 {
-	unsigned rounds = rounds_of(shared);
-	sig_atomic_t before = ticks;
+	unsigned rounds = read_count(&shared->rounds);
+	unsigned ticks = read_count(&shared->ticks);
 	uint64_t end = now_ns() + 10000000000ull * c->slow;
 
 	while (now_ns() < end) {
-		if (rounds_of(shared) != rounds && ticks != before)
+		if (read_count(&shared->rounds) != rounds && read_count(&shared->ticks) != ticks)
 			return true;
 		usleep(2000);
 	}
@@ -183,13 +197,7 @@ static bool serve(struct checks *c, int fd, struct shared *shared)
 	char line[128];
 
 	say("ready");
-	for (;;) {
-		if (!fgets(line, sizeof(line), stdin)) {
-			if (errno != EINTR || !ferror(stdin))
-				return false;
-			clearerr(stdin);
-			continue;
-		}
+	while (fgets(line, sizeof(line), stdin)) {
 		line[strcspn(line, "\r\n")] = '\0';
 		if (!strcmp(line, "stop") || !strcmp(line, "off"))
 			return line[0] == 'o';
@@ -198,35 +206,68 @@ static bool serve(struct checks *c, int fd, struct shared *shared)
 		else
 			ask(c, line);
 	}
+	return false;
+}
+
+/* --- the groups --- */
+
+struct busy {
+	int fd;
+	struct shared *shared;
+	pid_t child;
+};
+
+static bool start_busy(struct checks *c, const char *dev, struct busy *b)
+{
+	b->shared = mmap(NULL, sizeof(*b->shared), PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	b->fd = open(dev, O_RDWR | O_DIRECT | O_CLOEXEC);
+	if (!check(c, b->fd >= 0 && b->shared != MAP_FAILED, "the disk to be busy with", "%s: %s",
+		   dev, strerror(errno)))
+		return false;
+	b->child = fork();
+	if (b->child == 0)
+		keep_busy(b->fd, b->shared);
+	return true;
+}
+
+static void stop_busy(struct checks *c, struct busy *b)
+{
+	kill(b->child, SIGKILL);
+	waitpid(b->child, NULL, 0);
+	check(c, !b->shared->bad, "no write was lost", "one was");
+	close(b->fd);
 }
 
 void group_ping(struct checks *c, char *arg)
 {
-	const char *dev = next_field(&arg);
-	struct itimerval every = {{0, 100000}, {0, 100000}};
-	struct sigaction sa = {.sa_handler = on_tick, .sa_flags = SA_RESTART};
-	struct shared *shared =
-	    mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	int fd = open(dev, O_RDWR | O_DIRECT | O_CLOEXEC);
-	pid_t child;
+	struct busy b;
 	bool off;
 
-	if (!check(c, fd >= 0 && shared != MAP_FAILED, "the disk to be busy with", "%s: %s", dev,
-		   strerror(errno)))
+	if (!start_busy(c, next_field(&arg), &b))
 		return;
-	child = fork();
-	if (child == 0)
-		keep_busy(fd, shared);
-	sigaction(SIGALRM, &sa, NULL);
-	setitimer(ITIMER_REAL, &every, NULL);
-	off = serve(c, fd, shared);
-	kill(child, SIGKILL);
-	waitpid(child, NULL, 0);
-	check(c, !shared->bad, "no write was lost", "one was");
-	close(fd);
+	off = serve(c, b.fd, b.shared);
+	stop_busy(c, &b);
 	if (off) {
 		char none[] = "";
 
 		group_poweroff(c, none);
 	}
+}
+
+static struct busy between; /* from "busy" to "busycheck" */
+
+void group_busy(struct checks *c, char *arg)
+{
+	if (start_busy(c, next_field(&arg), &between))
+		check(c, goes_on(c, between.shared), "timer and disk are busy", "they stand still");
+}
+
+void group_busycheck(struct checks *c, char *arg)
+{
+	(void)arg;
+	if (!between.shared)
+		return;
+	check(c, goes_on(c, between.shared), "timer and disk go on", "they stand still");
+	stop_busy(c, &between);
 }
