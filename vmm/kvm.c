@@ -471,6 +471,11 @@ int kvm_vcpu_set_msrs(int vcpu_fd, const struct kvm_msrs *msrs)
 	return msr_ioctl(vcpu_fd, KVM_SET_MSRS, msrs);
 }
 
+void kvm_vcpu_was_stopped(int vcpu_fd)
+{
+	(void)ioctl(vcpu_fd, KVM_KVMCLOCK_CTRL, 0);
+}
+
 int kvm_vcpu_get_events(int vcpu_fd, struct kvm_vcpu_events *events)
 {
 	return vcpu_get(vcpu_fd, KVM_GET_VCPU_EVENTS, events);

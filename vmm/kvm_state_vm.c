@@ -185,6 +185,9 @@ static int restore_time(int vm_fd, const int *vcpu_fds, const uint64_t *offsets,
 	if (!ret && precise && has_offsets)
 		ret = restore_offsets(vcpu_fds, offsets, count,
 				      saved_tsc_now(saved, &now, tsc_khz) - now.host_tsc, err);
+	/* What the machine that was saved had been told is not in what KVM gives out of it. */
+	for (unsigned i = 0; !ret && i < count; i++)
+		kvm_vcpu_was_stopped(vcpu_fds[i]);
 	return ret;
 }
 

@@ -8,7 +8,6 @@
  * as far as its buffers go) and the devices' loops, which have nothing to do.
  */
 #include <errno.h>
-#include <sys/ioctl.h>
 
 #include "machine_priv.h"
 
@@ -20,14 +19,11 @@ static void gate_full(void *opaque)
 	loop_post(m->loop, &m->pause.work);
 }
 
-/*
- * The guest's clock goes on while it is paused; this has its watchdogs forgive that (api.rst 4.69).
- * A guest that does not use kvm-clock has no such thing: -EINVAL.
- */
+/* The guest's clock goes on while it is paused. */
 static void tell_guest(struct machine *m)
 {
 	for (unsigned i = 0; i < m->vcpu_count; i++)
-		(void)ioctl(m->vcpu[i].fd, KVM_KVMCLOCK_CTRL, 0);
+		kvm_vcpu_was_stopped(m->vcpu[i].fd);
 }
 
 static void on_gate_full(void *opaque)

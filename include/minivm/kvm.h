@@ -173,6 +173,11 @@ int kvm_vcpu_get_sregs(int vcpu_fd, struct kvm_sregs *sregs);
 int kvm_vcpu_set_sregs(int vcpu_fd, const struct kvm_sregs *sregs);
 /* -EIO: this vCPU has no such MSR, *value is 0 then. */
 int kvm_vcpu_get_msr(int vcpu_fd, uint32_t index, uint64_t *value);
+/*
+ * The guest's watchdogs are to forgive the time in which the vCPU did not run (api.rst 4.69), once
+ * it does. A guest that does not use kvm-clock has no such thing, and nothing happens.
+ */
+void kvm_vcpu_was_stopped(int vcpu_fd);
 /* All msrs->nmsrs of them, or -EIO: KVM stops at the first that it does not know. */
 int kvm_vcpu_set_msrs(int vcpu_fd, const struct kvm_msrs *msrs);
 int kvm_vcpu_get_events(int vcpu_fd, struct kvm_vcpu_events *events);

@@ -174,6 +174,8 @@ static void take_clock(struct floor *f, struct state_reader *r)
 	}
 	saved.flags &= KVM_CLOCK_REALTIME;
 	floor_call(f->vm, KVM_SET_CLOCK, (unsigned long)&saved, "KVM_SET_CLOCK");
+	for (unsigned i = 0; i < f->vcpus; i++)
+		ioctl(f->vcpu[i], KVM_KVMCLOCK_CTRL, 0); /* fails without kvm-clock */
 }
 
 /* --- BUS --- */
