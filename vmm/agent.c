@@ -3,10 +3,10 @@
  * The host side of the guest's agent, see minivm/agent.h.
  *
  * Theory of operation. All of it on the device's loop. The message is made when the guest has a
- * buffer for it, so that the time in it is right; what does not fit into that buffer follows with
- * the next. It is sent once. The answer names the message's id: one that was under way when the
- * machine was saved belongs to an older message. Whatever else the guest writes is taken and
- * forgotten, so its ring never fills up.
+ * buffer for it and runs, so that the time in it is right; what does not fit into that buffer
+ * follows with the next. It is sent once. The answer names the message's id: one that was under way
+ * when the machine was saved belongs to an older message. Whatever else the guest writes is taken
+ * and forgotten, so its ring never fills up.
  *
  * System calls: getrandom, clock_gettime, and those of loop.c.
  */
@@ -32,6 +32,7 @@ struct agent {
 	struct loop_timer timer;
 	struct agent_news news;
 	_Atomic int state;
+	_Atomic bool guest_runs;
 	bool guest_open;
 
 	char message_id[AGENT_ID_LEN + 1];
@@ -141,7 +142,8 @@ static void pump(void *opaque)
 {
 	struct agent *a = opaque;
 
-	if (!a->guest_open || !virtio_console_rx_ready(a->virtio, a->id))
+	if (!a->guest_open || !atomic_load(&a->guest_runs) ||
+	    !virtio_console_rx_ready(a->virtio, a->id))
 		return;
 	if (agent_state(a) == AGENT_WAITING)
 		begin(a);
@@ -290,6 +292,13 @@ void agent_tell(struct agent *agent, const struct agent_news *news)
 		log_msg(agent->log, LOG_LEVEL_INFO,
 			"nobody in the guest has port " AGENT_PORT " open: it is told that it was "
 			"restored when somebody has");
+}
+
+void agent_guest_runs(struct agent *agent)
+{
+	if (!agent || agent_state(agent) != AGENT_WAITING || atomic_load(&agent->guest_runs))
+		return;
+	atomic_store(&agent->guest_runs, true);
 	loop_post(agent->loop, &agent->work);
 }
 

@@ -192,6 +192,20 @@ static const char *not_now(const struct route *route, const struct machine *m)
 	return NULL;
 }
 
+/* A field that is null is one that is not there. */
+static void drop_nulls(json_t *object)
+{
+	const char *key;
+	json_t *value;
+	void *next;
+
+	json_object_foreach_safe(object, next, key, value)
+	{
+		if (json_is_null(value))
+			json_object_del(object, key);
+	}
+}
+
 void api_route(struct api_connection *c, const struct http_request *request, const char *body)
 {
 	const struct route *route = find_route(request);
@@ -214,6 +228,7 @@ void api_route(struct api_connection *c, const struct http_request *request, con
 			return;
 		}
 	}
+	drop_nulls(json);
 	route->handle(c, json);
 	json_decref(json);
 }

@@ -316,6 +316,8 @@ int machine_run(struct machine *m, struct err *err)
 	if (!ret)
 		ret = start_services(m, err);
 	if (!ret) {
+		if (machine_state(m) == MACHINE_RUNNING)
+			agent_guest_runs(m->agent);
 		warn_of_emulation(m);
 		ret = loop_run(m->loop);
 		if (ret)

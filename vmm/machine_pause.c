@@ -76,6 +76,7 @@ int machine_resume(struct machine *m, struct err *err)
 	}
 	m->pause.state = MACHINE_RUNNING;
 	vcpu_gate_open(&m->env.gate);
+	agent_guest_runs(m->agent);
 	return 0;
 }
 

@@ -59,6 +59,11 @@ void agent_attach(struct agent *agent, struct virtio_console *virtio, unsigned i
 
 /* Once, while no thread runs the loop: the machine was restored. Entropy and time follow. */
 void agent_tell(struct agent *agent, const struct agent_news *news);
+/*
+ * Then, from any thread: the guest runs. Not before, or the message's time would be old. NULL is
+ * fine.
+ */
+void agent_guest_runs(struct agent *agent);
 
 /* Any thread. */
 enum agent_state agent_state(const struct agent *agent);

@@ -62,7 +62,7 @@ static const struct linux_case cases[] = {
     {"snapshot-2-cpus", case_snapshot_two_cpus, APART},
     {"snapshot-generation", case_snapshot_generation, APART},
     {"snapshot-agent", case_snapshot_agent, DIRECT | APART},
-    {"snapshot-load", case_snapshot_load, DIRECT | APART},
+    {"snapshot-load", case_snapshot_load, APART},
     {"snapshot-again", case_snapshot_again, APART},
     {"snapshot-refused", case_snapshot_refused, APART},
     {"snapshot-vsock", case_snapshot_vsock, APART},

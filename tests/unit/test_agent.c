@@ -35,12 +35,18 @@ static void start(void)
 	port_driver_start(virtio, loop);
 }
 
-static void start_told(void)
+/* The loop runs here, but nothing comes to it yet. */
+static void start_paused(void)
 {
 	start();
-	/* As it is called before the loop runs, so nobody else is in it. */
 	agent_tell(agent, &news);
 	cr_assert_eq(agent_state(agent), AGENT_WAITING);
+}
+
+static void start_told(void)
+{
+	start_paused();
+	agent_guest_runs(agent);
 }
 
 static void stop(void)
@@ -137,6 +143,20 @@ AgentTest(a_guest_is_told_when_it_has_the_port_open, start_told)
 	kick(RX);
 	cr_assert_eq(vqueue_used(&queues, RX), 0, "nobody has it open");
 	say(PORT_OPEN);
+	loop_call(drv.loop, vdriver_nothing, NULL);
+	cr_assert_eq(vqueue_used(&queues, RX), 1);
+	cr_assert_eq(agent_state(agent), AGENT_SENT);
+}
+
+AgentTest(a_guest_that_does_not_run_is_told_later, start_paused)
+{
+	vqueue_offer(&queues, RX, 0, 4096, true);
+	kick(RX);
+	say(PORT_OPEN);
+	loop_call(drv.loop, vdriver_nothing, NULL);
+	cr_assert_eq(vqueue_used(&queues, RX), 0);
+	cr_assert_eq(agent_state(agent), AGENT_WAITING);
+	agent_guest_runs(agent);
 	loop_call(drv.loop, vdriver_nothing, NULL);
 	cr_assert_eq(vqueue_used(&queues, RX), 1);
 	cr_assert_eq(agent_state(agent), AGENT_SENT);

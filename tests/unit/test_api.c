@@ -246,6 +246,18 @@ WaitTest(one_that_fails_may_be_followed_by_another)
 	}
 }
 
+WaitTest(null_is_not_there)
+{
+	want(ask("PUT", "/snapshot/load", "{\"snapshot_path\":null,\"mem_file_path\":\"/m\"}"), 400,
+	     "is due");
+	cr_expect_eq(waiter.asked, 0);
+	want(ask("PUT", "/snapshot/load",
+		 "{\"snapshot_path\":\"/s\",\"mem_file_path\":\"/m\",\"mem_backend\":null,"
+		 "\"resume_vm\":null}"),
+	     400, "no such luck");
+	cr_expect_eq(waiter.asked, 1);
+}
+
 /* A connection that goes on is heard after a failure, too. */
 WaitTest(connections_outlive_a_failure)
 {
