@@ -169,6 +169,7 @@ Test(state_virtio, goes_on)
 	virtio_resume(a.virtio);
 	for (uint16_t i = 5; i < 20; i++)
 		one_round(&a, i % RING_SIZE);
+	vdriver_settle(&a); /* the loop is done with dev_a */
 	cr_assert_eq(dev_a.number, 20);
 	cr_assert_eq(dev_a.paused, 1);
 	cr_assert_eq(dev_a.resumed, 1);
