@@ -13,7 +13,7 @@ trap 'rm -rf "$tmp"' EXIT
 # --- what there is: one name a line ---
 
 # FILE:FUNCTION for each function that is defined at the start of a line.
-for f in devices/virtio/*.c vmm/*.c; do
+for f in devices/*/*.c vmm/*.c; do
 	sed -nE "s/^[a-z][a-zA-Z0-9_ ]*[ *]([a-z_0-9]+)\\([^;]*\$/\\1/p" "$f" | sed "s|^|$f:|"
 done >"$tmp/functions"
 

@@ -10,7 +10,10 @@
  * process, so another part of the process that opens and closes the file does not drop them, and
  * they end with the process however it ends.
  *
- * System calls: preadv, pwritev, pread64, pwrite64, fcntl.
+ * Zeroes. What a file system or block device can do by itself differs, and so does how it says
+ * that it cannot; the last resort is to write them.
+ *
+ * System calls: preadv, pwritev, pread64, pwrite64, fallocate, fcntl.
  */
 #include "io.h"
 
@@ -130,6 +133,54 @@ int block_io_pwrite(int fd, const void *buf, size_t len, uint64_t off)
 		off += (uint64_t)ret;
 	}
 	return 0;
+}
+
+/* -EOPNOTSUPP also for a block device whose blocks are larger than the range's alignment. */
+static int allocate(int fd, int mode, uint64_t off, uint64_t len)
+{
+	int ret;
+
+	do
+		ret = fallocate(fd, mode | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len);
+	while (ret < 0 && errno == EINTR);
+	if (ret == 0)
+		return 0;
+	return errno == EINVAL || errno == ENODEV || errno == ENOSYS ? -EOPNOTSUPP : -errno;
+}
+
+int block_io_punch(int fd, uint64_t off, uint64_t len)
+{
+	return allocate(fd, FALLOC_FL_PUNCH_HOLE, off, len);
+}
+
+static int write_zeroes(int fd, uint64_t off, uint64_t len)
+{
+	static const uint8_t zeroes[4096];
+	struct iovec iov[BLOCK_IOV_MAX];
+	int ret = 0;
+
+	/* pwritev() does not write to them. */
+	for (unsigned i = 0; i < BLOCK_IOV_MAX; i++)
+		iov[i] = (struct iovec){(void *)(uintptr_t)zeroes, sizeof(zeroes)};
+	while (ret == 0 && len > 0) {
+		struct block_cursor c = {.iov = iov, .n = BLOCK_IOV_MAX};
+		size_t part = len < sizeof(zeroes) * BLOCK_IOV_MAX ? (size_t)len
+								   : sizeof(zeroes) * BLOCK_IOV_MAX;
+
+		ret = block_io_write(fd, &c, part, off);
+		off += part;
+		len -= part;
+	}
+	return ret;
+}
+
+int block_io_zero(int fd, uint64_t off, uint64_t len, bool unmap)
+{
+	int ret = unmap ? block_io_punch(fd, off, len) : -EOPNOTSUPP;
+
+	if (ret == -EOPNOTSUPP)
+		ret = allocate(fd, FALLOC_FL_ZERO_RANGE, off, len);
+	return ret == -EOPNOTSUPP ? write_zeroes(fd, off, len) : ret;
 }
 
 int block_io_lock(int fd, bool exclusive)

@@ -39,6 +39,14 @@ int block_io_pread(int fd, void *buf, size_t len, uint64_t off);
 int block_io_pwrite(int fd, const void *buf, size_t len, uint64_t off);
 
 /*
+ * [off, off + len), len not 0, becomes a hole: zeroes that take no space. -EOPNOTSUPP: there are
+ * none here, and nothing was done; or -errno.
+ */
+int block_io_punch(int fd, uint64_t off, uint64_t len);
+/* The range reads as zeroes: a hole if `unmap`, else with its space; written if need be. */
+int block_io_zero(int fd, uint64_t off, uint64_t len, bool unmap);
+
+/*
  * Locks the whole file for as long as the open file description lives: shared or exclusive, never
  * waiting. 0 or -errno, -EAGAIN if another one holds it.
  */

@@ -12,7 +12,7 @@
  * The map is as large as the disk demands (32 KiB a GiB), but its pages are touched only where the
  * layer has blocks.
  *
- * System calls: those of io.c and overlay_file.c, fdatasync, close.
+ * System calls: those of io.c and overlay_file.c, ftruncate, fdatasync, close.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -29,6 +29,7 @@ struct overlay {
 	int fd;
 	bool kept;
 	bool sync_failed;
+	bool sized; /* the file is as long as the disk: holes at its end can be read */
 	uint64_t data_start;
 	uint64_t map_pages;
 	uint8_t *map;	 /* a bit per block */
@@ -188,6 +189,78 @@ static int overlay_writev(struct block *b, const struct iovec *iov, unsigned n, 
 	return ret;
 }
 
+/* --- zeroes --- */
+
+/* The whole blocks of [*off, *end); false: there are none. */
+static bool whole_blocks(const struct overlay *o, uint64_t *off, uint64_t *end)
+{
+	*off = (*off + OVERLAY_BLOCK - 1) / OVERLAY_BLOCK * OVERLAY_BLOCK;
+	if (*end < o->block.size)
+		*end = *end / OVERLAY_BLOCK * OVERLAY_BLOCK;
+	return *off < *end;
+}
+
+/* Blocks that the layer has become holes in it. Where it has none there is nothing to give back. */
+static int overlay_discard(struct block *b, uint64_t off, uint64_t len)
+{
+	struct overlay *o = (struct overlay *)b;
+	uint64_t end = off + len;
+	int ret = 0;
+
+	if (whole_blocks(o, &off, &end))
+		ret = block_io_punch(o->fd, o->data_start + off, end - off);
+	return ret == -EOPNOTSUPP ? 0 : ret;
+}
+
+/* A part of one block. */
+static int zero_part(struct overlay *o, uint64_t off, uint64_t end)
+{
+	static const uint8_t zeroes[OVERLAY_BLOCK];
+	/* writev does not write to it. */
+	struct iovec iov = {(void *)(uintptr_t)zeroes, (size_t)(end - off)};
+
+	return off < end ? overlay_writev(&o->block, &iov, 1, off) : 0;
+}
+
+/* A throw-away layer grows as it is written, which holes do not bring about. */
+static int make_room(struct overlay *o)
+{
+	if (o->kept || o->sized)
+		return 0;
+	if (ftruncate(o->fd, (off_t)(o->data_start + o->block.size)) < 0)
+		return -errno;
+	o->sized = true;
+	return 0;
+}
+
+/* Whole blocks enter the layer as zeroes; the ones at both ends as any write does. */
+static int overlay_zero(struct block *b, uint64_t off, uint64_t len, bool unmap)
+{
+	struct overlay *o = (struct overlay *)b;
+	uint64_t end = off + len, from = off, to = end;
+	int ret;
+
+	if (!whole_blocks(o, &from, &to)) {
+		/* Of one block, or of two. */
+		uint64_t middle = block_end(o, off / OVERLAY_BLOCK);
+
+		if (middle > end)
+			middle = end;
+		ret = zero_part(o, off, middle);
+		return ret ? ret : zero_part(o, middle, end);
+	}
+	ret = zero_part(o, off, from);
+	if (ret == 0)
+		ret = make_room(o);
+	if (ret == 0)
+		ret = block_io_zero(o->fd, o->data_start + from, to - from, unmap);
+	if (ret == 0) {
+		set_range(o, from / OVERLAY_BLOCK, (to - 1) / OVERLAY_BLOCK + 1);
+		ret = zero_part(o, to, end);
+	}
+	return ret;
+}
+
 /* --- flushing --- */
 
 static int write_dirty_map(struct overlay *o, bool *wrote)
@@ -328,6 +401,8 @@ static const struct block_ops overlay_ops = {
     .readv = overlay_readv,
     .writev = overlay_writev,
     .flush = overlay_flush,
+    .discard = overlay_discard,
+    .zero = overlay_zero,
     .close = overlay_close,
     .save = overlay_save,
 };

@@ -6,7 +6,7 @@
  * its size, access, and that no other machine uses it (a shared lock for readers, an exclusive one
  * for a writer). Transfers go through the host's page cache; flush is fdatasync(2).
  *
- * System calls: openat, fstat, fcntl, ioctl (BLKGETSIZE64, BLKPBSZGET, BLKIOOPT), preadv, pwritev,
+ * System calls: openat, fstat, ioctl (BLKGETSIZE64, BLKPBSZGET, BLKIOOPT), those of io.c,
  * fdatasync, close.
  */
 #include <errno.h>
@@ -71,6 +71,18 @@ static int raw_flush(struct block *b)
 	return -errno;
 }
 
+static int raw_discard(struct block *b, uint64_t off, uint64_t len)
+{
+	int ret = block_io_punch(((struct raw *)b)->fd, off, len);
+
+	return ret == -EOPNOTSUPP ? 0 : ret;
+}
+
+static int raw_zero(struct block *b, uint64_t off, uint64_t len, bool unmap)
+{
+	return block_io_zero(((struct raw *)b)->fd, off, len, unmap);
+}
+
 static void raw_close(struct block *b)
 {
 	struct raw *raw = (struct raw *)b;
@@ -102,6 +114,8 @@ static const struct block_ops raw_ops = {
     .readv = raw_readv,
     .writev = raw_writev,
     .flush = raw_flush,
+    .discard = raw_discard,
+    .zero = raw_zero,
     .close = raw_close,
     .save = raw_save,
 };

@@ -17,7 +17,12 @@
  * was written, behind a hole: 0.
  *
  * Durability. With VIRTIO_BLK_F_FLUSH negotiated the driver says when data must be on stable
- * storage; without it, every write is made stable before it completes (§5.2.6.2).
+ * storage; without it, or as long as the driver wants no cache (`writeback` 0, with
+ * VIRTIO_BLK_F_CONFIG_WCE), every write is made stable before it completes (§5.2.6.2).
+ *
+ * Discard and write zeroes name ranges, not data, so the limits in configuration space bound what
+ * one may cost: a discard is a system call a range, zeroes may have to be written. All ranges of a
+ * request are checked before the first is touched.
  *
  * Errors of the host are the guest's I/O errors, and a line in the log at a bounded rate.
  */
@@ -52,6 +57,13 @@ _Static_assert(sizeof(struct virtio_blk_config) >= BLK_CONFIG_LEN, "blk_config_r
 #define BLK_SIZE_MAX (1u << 20)
 #define BLK_DATA_MAX (BLK_SEG_MAX * BLK_SIZE_MAX)
 
+/* Discard: what it costs hardly depends on the length. Zeroes: they may have to be written. */
+#define BLK_DISCARD_MAX	 (1u << 30) /* bytes of a range */
+#define BLK_DISCARD_SEGS 16u
+#define BLK_ZEROES_MAX	 (64u << 20)
+#define BLK_ZEROES_SEGS	 1u
+#define BLK_RANGE_COST	 8u /* in units of BLK_TURN */
+
 struct blk_header {
 	uint32_t type;
 	uint32_t reserved;
@@ -64,18 +76,23 @@ struct blk_request {
 	uint8_t *status;
 	uint32_t data_len; /* bytes of iov */
 	unsigned n;
+	unsigned cost; /* in units of BLK_TURN, beside what its length costs */
 	struct iovec iov[VQ_SIZE_MAX];
 };
 
 struct virtio_blk {
 	struct block *backend;
 	const struct log *log;
-	char id[VIRTIO_BLK_ID_MAX]; /* padded with NUL, not terminated */
-	struct virtio_blk_config config;
+	char id[VIRTIO_BLK_ID_MAX];	 /* padded with NUL, not terminated */
+	struct virtio_blk_config config; /* but for `wce` */
+
+	/* Written by vCPU threads. */
+	_Atomic bool has_wce; /* negotiated: the driver may write `wce` */
+	_Atomic uint8_t wce;  /* §5.2.4 `writeback` */
 
 	/* The loop's. */
 	struct virtio *virtio; /* NULL: not active */
-	bool write_through;
+	uint64_t features;
 	struct vq_chain chain;
 	struct blk_request request;
 
@@ -97,6 +114,18 @@ static uint8_t *last_byte(const struct vq_chain *c)
 	return (uint8_t *)iov->iov_base + iov->iov_len - 1;
 }
 
+static bool blk_has(const struct virtio_blk *blk, unsigned feature)
+{
+	return (blk->features & 1ull << feature) != 0;
+}
+
+/* §5.2.6.2: must a write be on stable storage before it completes? */
+static bool write_through(const struct virtio_blk *blk)
+{
+	return !blk_has(blk, VIRTIO_BLK_F_FLUSH) ||
+	       (blk_has(blk, VIRTIO_BLK_F_CONFIG_WCE) && atomic_load(&blk->wce) == 0);
+}
+
 /* --- requests: each returns a VIRTIO_BLK_S_* --- */
 
 static uint8_t host_error(struct virtio_blk *blk, const char *what, int ret)
@@ -106,14 +135,24 @@ static uint8_t host_error(struct virtio_blk *blk, const char *what, int ret)
 	return VIRTIO_BLK_S_IOERR;
 }
 
+static bool on_disk(const struct virtio_blk *blk, uint64_t sector, uint64_t sectors)
+{
+	uint64_t capacity = blk->backend->size / BLOCK_SECTOR_SIZE;
+
+	return sector <= capacity && sectors <= capacity - sector;
+}
+
 /* Whole sectors, inside the disk, and no more than the limits allow. */
 static bool in_range(const struct virtio_blk *blk, const struct blk_request *req)
 {
-	uint64_t capacity = blk->backend->size / BLOCK_SECTOR_SIZE;
-	uint64_t sectors = req->data_len / BLOCK_SECTOR_SIZE;
-
 	return req->data_len % BLOCK_SECTOR_SIZE == 0 && req->data_len <= BLK_DATA_MAX &&
-	       req->header.sector <= capacity && sectors <= capacity - req->header.sector;
+	       on_disk(blk, req->header.sector, req->data_len / BLOCK_SECTOR_SIZE);
+}
+
+/* What was written completes: 0, or -errno of making it stable. */
+static int settle(struct virtio_blk *blk)
+{
+	return write_through(blk) ? blk->backend->ops->flush(blk->backend) : 0;
 }
 
 static uint8_t do_read(struct virtio_blk *blk, struct blk_request *req)
@@ -145,13 +184,97 @@ static uint8_t do_write(struct virtio_blk *blk, struct blk_request *req)
 	if (ret < 0)
 		return host_error(blk, "write", ret);
 	count_add(&blk->written_bytes, req->data_len);
-	if (blk->write_through) {
-		ret = blk->backend->ops->flush(blk->backend);
-		if (ret < 0)
-			return host_error(blk, "flush after write", ret);
-	}
+	ret = settle(blk);
+	return ret < 0 ? host_error(blk, "flush after write", ret) : VIRTIO_BLK_S_OK;
+}
+
+/* --- ranges: discard and write zeroes --- */
+
+#define RANGES_MAX	 BLK_DISCARD_SEGS
+#define RANGE_FLAG_UNMAP 1u
+_Static_assert(BLK_ZEROES_SEGS <= RANGES_MAX &&
+		   RANGE_FLAG_UNMAP == VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
+	       "§5.2.6");
+
+struct range_kind {
+	const char *what;
+	unsigned feature;
+	uint32_t flags;	      /* that it knows */
+	uint32_t ranges_max;  /* of a request */
+	uint32_t sectors_max; /* of a range */
+	int (*run)(struct block *b, uint64_t off, uint64_t len, bool unmap);
+};
+
+static int run_discard(struct block *b, uint64_t off, uint64_t len, bool unmap)
+{
+	(void)unmap;
+	return b->ops->discard(b, off, len);
+}
+
+static int run_zero(struct block *b, uint64_t off, uint64_t len, bool unmap)
+{
+	return b->ops->zero(b, off, len, unmap);
+}
+
+static const struct range_kind discard_kind = {
+    "discard",	VIRTIO_BLK_F_DISCARD, 0, BLK_DISCARD_SEGS, BLK_DISCARD_MAX / BLOCK_SECTOR_SIZE,
+    run_discard};
+static const struct range_kind zeroes_kind = {
+    "write zeroes",  VIRTIO_BLK_F_WRITE_ZEROES,		 RANGE_FLAG_UNMAP,
+    BLK_ZEROES_SEGS, BLK_ZEROES_MAX / BLOCK_SECTOR_SIZE, run_zero};
+
+/* §5.2.6.2: flags that are not known are not supported; OK if it can be carried out. */
+static uint8_t check_range(const struct virtio_blk *blk, const struct range_kind *kind,
+			   const struct virtio_blk_discard_write_zeroes *range)
+{
+	if ((range->flags & ~kind->flags) != 0)
+		return VIRTIO_BLK_S_UNSUPP;
+	if (range->num_sectors > kind->sectors_max ||
+	    !on_disk(blk, range->sector, range->num_sectors))
+		return VIRTIO_BLK_S_IOERR;
 	return VIRTIO_BLK_S_OK;
 }
+
+static uint8_t do_ranges(struct virtio_blk *blk, struct blk_request *req,
+			 const struct range_kind *kind)
+{
+	struct virtio_blk_discard_write_zeroes range[RANGES_MAX];
+	uint32_t n = req->data_len / sizeof(range[0]);
+	uint8_t status = VIRTIO_BLK_S_OK;
+	int ret = 0;
+
+	if (!blk_has(blk, kind->feature))
+		return VIRTIO_BLK_S_UNSUPP;
+	if (n == 0 || n > kind->ranges_max || req->data_len % sizeof(range[0]) != 0)
+		return VIRTIO_BLK_S_IOERR;
+	iov_gather(range, req->iov, req->data_len);
+	for (uint32_t i = 0; status == VIRTIO_BLK_S_OK && i < n; i++)
+		status = check_range(blk, kind, &range[i]);
+	if (status != VIRTIO_BLK_S_OK)
+		return status;
+	req->cost = n * BLK_RANGE_COST;
+	for (uint32_t i = 0; ret == 0 && i < n; i++) {
+		if (range[i].num_sectors > 0)
+			ret = kind->run(blk->backend, range[i].sector * BLOCK_SECTOR_SIZE,
+					(uint64_t)range[i].num_sectors * BLOCK_SECTOR_SIZE,
+					(range[i].flags & RANGE_FLAG_UNMAP) != 0);
+	}
+	if (ret == 0)
+		ret = settle(blk);
+	return ret < 0 ? host_error(blk, kind->what, ret) : VIRTIO_BLK_S_OK;
+}
+
+static uint8_t do_discard(struct virtio_blk *blk, struct blk_request *req)
+{
+	return do_ranges(blk, req, &discard_kind);
+}
+
+static uint8_t do_zeroes(struct virtio_blk *blk, struct blk_request *req)
+{
+	return do_ranges(blk, req, &zeroes_kind);
+}
+
+/* --- other requests --- */
 
 static uint8_t do_flush(struct virtio_blk *blk, struct blk_request *req)
 {
@@ -180,10 +303,9 @@ struct blk_operation {
 };
 
 static const struct blk_operation operations[] = {
-    {VIRTIO_BLK_T_IN, true, do_read},
-    {VIRTIO_BLK_T_OUT, false, do_write},
-    {VIRTIO_BLK_T_FLUSH, false, do_flush},
-    {VIRTIO_BLK_T_GET_ID, true, do_get_id},
+    {VIRTIO_BLK_T_IN, true, do_read},	       {VIRTIO_BLK_T_OUT, false, do_write},
+    {VIRTIO_BLK_T_FLUSH, false, do_flush},     {VIRTIO_BLK_T_GET_ID, true, do_get_id},
+    {VIRTIO_BLK_T_DISCARD, false, do_discard}, {VIRTIO_BLK_T_WRITE_ZEROES, false, do_zeroes},
 };
 
 static const struct blk_operation *find_operation(uint32_t type)
@@ -229,6 +351,7 @@ static uint32_t handle(struct virtio_blk *blk, const struct vq_chain *c)
 	uint32_t data_written;
 	uint8_t status;
 
+	blk->request.cost = 0;
 	if (c->writable_len == 0) {
 		count_add(&blk->errors, 1);
 		return 0;
@@ -267,7 +390,7 @@ static void blk_notify(void *dev, unsigned queue)
 			break;
 		if (ret == 1) {
 			vq_push(vq, &blk->chain, handle(blk, &blk->chain));
-			spent += cost(&blk->chain);
+			spent += cost(&blk->chain) + blk->request.cost;
 			continue;
 		}
 		if (!vq_enable_notify(vq))
@@ -290,15 +413,43 @@ static uint64_t blk_features(void *dev)
 			    1ull << VIRTIO_BLK_F_FLUSH;
 
 	if (blk->backend->readonly)
-		features |= 1ull << VIRTIO_BLK_F_RO;
+		return features | 1ull << VIRTIO_BLK_F_RO;
+	features |= 1ull << VIRTIO_BLK_F_CONFIG_WCE;
+	if (blk->backend->ops->discard)
+		features |= 1ull << VIRTIO_BLK_F_DISCARD;
+	if (blk->backend->ops->zero)
+		features |= 1ull << VIRTIO_BLK_F_WRITE_ZEROES;
 	return features;
+}
+
+/* §5.2.5.2: there is a cache, unless the driver has no way to flush it. */
+static void blk_negotiated(void *dev, uint64_t features)
+{
+	struct virtio_blk *blk = dev;
+	bool wce = (features & 1ull << VIRTIO_BLK_F_CONFIG_WCE) != 0;
+
+	atomic_store(&blk->has_wce, wce);
+	atomic_store(&blk->wce, !wce || (features & 1ull << VIRTIO_BLK_F_FLUSH) != 0);
 }
 
 static void blk_config_read(void *dev, uint32_t off, unsigned len, void *out)
 {
 	const struct virtio_blk *blk = dev;
+	struct virtio_blk_config config = blk->config;
 
-	memcpy(out, (const uint8_t *)&blk->config + off, len);
+	if (!blk->backend->readonly)
+		config.wce = atomic_load(&blk->wce);
+	memcpy(out, (const uint8_t *)&config + off, len);
+}
+
+/* §5.2.5.1: the one field that is the driver's; from the next request on. */
+static void blk_config_write(void *dev, uint32_t off, unsigned len, const void *in)
+{
+	struct virtio_blk *blk = dev;
+
+	if (off == offsetof(struct virtio_blk_config, wce) && len == 1 &&
+	    atomic_load(&blk->has_wce))
+		atomic_store(&blk->wce, *(const uint8_t *)in != 0);
 }
 
 static void blk_activate(void *dev, struct virtio *virtio, uint64_t features)
@@ -306,7 +457,7 @@ static void blk_activate(void *dev, struct virtio *virtio, uint64_t features)
 	struct virtio_blk *blk = dev;
 
 	blk->virtio = virtio;
-	blk->write_through = (features & 1ull << VIRTIO_BLK_F_FLUSH) == 0;
+	blk->features = features;
 }
 
 /* Requests are carried out inside notify, on this same loop: none is under way. */
@@ -315,6 +466,7 @@ static void blk_reset(void *dev)
 	struct virtio_blk *blk = dev;
 
 	blk->virtio = NULL;
+	blk->features = 0;
 }
 
 /* Nothing is under way when the loop is here; what must fit is the disk itself. */
@@ -326,17 +478,28 @@ static int blk_save(void *dev, struct state_writer *w, struct err *err)
 	state_put_u64(w, blk->backend->size);
 	state_put_bool(w, blk->backend->readonly);
 	state_put_bytes(w, blk->id, sizeof(blk->id));
+	state_put_bool(w, atomic_load(&blk->wce) != 0);
 	return 0;
+}
+
+/* As the driver has set it; without the feature it stands where it stood. */
+static void restore_wce(struct virtio_blk *blk, bool wce)
+{
+	if (atomic_load(&blk->has_wce))
+		atomic_store(&blk->wce, wce);
 }
 
 static int blk_restore(void *dev, struct state_reader *r, struct err *err)
 {
-	const struct virtio_blk *blk = dev;
+	struct virtio_blk *blk = dev;
 	uint64_t size = state_get_u64(r);
 	bool readonly = state_get_bool(r);
 	char id[VIRTIO_BLK_ID_MAX];
 
 	state_get_bytes(r, id, sizeof(id));
+	/* Version 1 had no `writeback` that a driver could have written. */
+	if (r->version >= 2)
+		restore_wce(blk, state_get_bool(r));
 	if (r->short_read)
 		return 0; /* the caller's to say */
 	if (memcmp(id, blk->id, sizeof(id)) != 0)
@@ -369,12 +532,14 @@ const struct virtio_ops virtio_blk_ops = {
     .queue_size_max = BLK_QUEUE_SIZE,
     .config_len = sizeof(struct virtio_blk_config),
     .features = blk_features,
+    .negotiated = blk_negotiated,
     .config_read = blk_config_read,
+    .config_write = blk_config_write,
     .activate = blk_activate,
     .notify = blk_notify,
     .reset = blk_reset,
     .destroy = blk_destroy,
-    .state_version = 1,
+    .state_version = 2,
     .save = blk_save,
     .restore = blk_restore,
 };
@@ -391,6 +556,18 @@ static void fill_config(struct virtio_blk_config *config, const struct block *b)
 	config->physical_block_exp = physical > 1 ? (uint8_t)__builtin_ctz(physical) : 0;
 	config->min_io_size = physical > 1 && physical <= UINT16_MAX ? (uint16_t)physical : 1;
 	config->opt_io_size = b->optimal_io / BLOCK_SECTOR_SIZE;
+	if (b->readonly)
+		return;
+	if (b->ops->discard) {
+		config->max_discard_sectors = BLK_DISCARD_MAX / BLOCK_SECTOR_SIZE;
+		config->max_discard_seg = BLK_DISCARD_SEGS;
+		config->discard_sector_alignment = physical > 1 ? physical : 1;
+	}
+	if (b->ops->zero) {
+		config->max_write_zeroes_sectors = BLK_ZEROES_MAX / BLOCK_SECTOR_SIZE;
+		config->max_write_zeroes_seg = BLK_ZEROES_SEGS;
+		config->write_zeroes_may_unmap = 1;
+	}
 }
 
 int virtio_blk_new(const struct virtio_blk_options *opt, struct virtio_blk **out, struct err *err)
@@ -408,6 +585,7 @@ int virtio_blk_new(const struct virtio_blk_options *opt, struct virtio_blk **out
 	blk->log = opt->log;
 	memcpy(blk->id, opt->id, id_len);
 	fill_config(&blk->config, opt->backend);
+	blk_negotiated(blk, 0);
 	*out = blk;
 	return 0;
 }

@@ -254,6 +254,12 @@ static bool features_acceptable(struct virtio *virtio)
 	return true;
 }
 
+void virtio_features_negotiated(struct virtio *virtio)
+{
+	if (virtio->ops->negotiated)
+		virtio->ops->negotiated(virtio->dev, virtio->accepted);
+}
+
 /* --- status --- */
 
 uint8_t virtio_status(struct virtio *virtio)
@@ -274,6 +280,7 @@ static void reset_locked(struct virtio *virtio)
 	loop_call(virtio->env.loop, stop_on_loop, virtio);
 	virtio->status = 0;
 	virtio->accepted = 0;
+	virtio_features_negotiated(virtio);
 	for (unsigned i = 0; i < virtio->queues; i++) {
 		virtio->queue[i].layout = (struct vq_layout){0};
 		virtio->queue[i].ready = false;
@@ -295,10 +302,12 @@ static void advance_status(struct virtio *virtio, uint8_t value)
 	virtio->status |=
 	    fresh & (VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FAILED);
 	if ((fresh & VIRTIO_CONFIG_S_FEATURES_OK) != 0) {
-		if (!driver)
+		if (!driver) {
 			virtio_refuse(virtio);
-		else if (features_acceptable(virtio))
+		} else if (features_acceptable(virtio)) {
 			virtio->status |= VIRTIO_CONFIG_S_FEATURES_OK;
+			virtio_features_negotiated(virtio);
+		}
 	}
 	if ((fresh & VIRTIO_CONFIG_S_DRIVER_OK) != 0) {
 		if ((had & VIRTIO_CONFIG_S_FEATURES_OK) == 0) {

@@ -61,6 +61,9 @@ struct virtio {
 /* Those of `features` that lack what they require (virtio_ops.requires). */
 uint64_t virtio_features_lacking(const struct virtio_ops *ops, uint64_t features);
 
+/* Tells the device what was accepted; with the lock held. */
+void virtio_features_negotiated(struct virtio *virtio);
+
 /* --- virtio.c, on the loop --- */
 
 /* Starts a queue as it was laid out, without listening to kicks. -errno of vq_start(). */

@@ -173,6 +173,8 @@ static int restore_setup(struct virtio *virtio, struct state_reader *r, struct e
 		return err_set(err, ENOTSUP,
 			       "the guest uses features 0x%llx, which this device does not have",
 			       (unsigned long long)missing);
+	if ((virtio->status & VIRTIO_CONFIG_S_FEATURES_OK) != 0)
+		virtio_features_negotiated(virtio);
 	for (unsigned i = 0; !ret && i < queues; i++)
 		ret = restore_queue_setup(&virtio->queue[i], r, err);
 	return ret;

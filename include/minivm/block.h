@@ -19,7 +19,7 @@ struct block; /* a back end's own state starts with struct block */
 
 /*
  * All return 0 or -errno; a short transfer is finished or turned into an error by the back end.
- * n <= BLOCK_IOV_MAX. writev is not called on a read-only back end.
+ * n <= BLOCK_IOV_MAX. writev, discard and zero are not called on a read-only back end.
  */
 struct block_ops {
 	const char *name;
@@ -30,6 +30,16 @@ struct block_ops {
 	 * failed it fails for ever: the kernel may have dropped what it could not write.
 	 */
 	int (*flush)(struct block *b);
+	/*
+	 * [off, off + len) is not needed: its space may be given back to the host. What is read
+	 * there afterwards may be anything that was there before, or zeroes. NULL: not known.
+	 */
+	int (*discard)(struct block *b, uint64_t off, uint64_t len);
+	/*
+	 * The range reads as zeroes. `unmap`: its space may be given back, else it is kept where
+	 * the host can do that. NULL: not known.
+	 */
+	int (*zero)(struct block *b, uint64_t off, uint64_t len, bool unmap);
 	void (*close)(struct block *b);
 	/*
 	 * For a snapshot: everything written is in the image, or in a copy of the layer that is

@@ -64,6 +64,12 @@ struct virtio_ops {
 	 */
 	const struct virtio_requirement *requires;
 	/*
+	 * FEATURES_OK: what the driver has taken, before it lays out queues; 0: a reset, they are
+	 * forgotten. For what configuration space shows. Under the lock, as config_read. NULL: it
+	 * shows the same.
+	 */
+	void (*negotiated)(void *dev, uint64_t features);
+	/*
 	 * off + len <= config_len; config_len 0: never called, may be NULL. config_write may be
 	 * NULL: writes are dropped.
 	 */

@@ -3,8 +3,8 @@
  * A hostile guest against a whole virtio-blk device: random register accesses through the MMIO ops,
  * random memory, kicks (virtio_guest.h).
  *
- * Checked beside what the sanitizers see: a read-only disk stays as it is, a device that was reset
- * touches neither memory nor disk.
+ * Checked beside what the sanitizers see: a read-only disk stays as it is, ranges lie on the disk
+ * and within the limits, a device that was reset touches neither memory nor disk.
  */
 #include <errno.h>
 
@@ -74,6 +74,33 @@ static int disk_flush(struct block *b)
 	return ((struct disk *)b)->fail;
 }
 
+static void check_range(const struct block *b, uint64_t off, uint64_t len)
+{
+	require(!b->readonly && len > 0 && off % 512 == 0 && len % 512 == 0);
+	require(off <= DISK_BYTES && len <= DISK_BYTES - off);
+}
+
+static int disk_discard(struct block *b, uint64_t off, uint64_t len)
+{
+	struct disk *d = (struct disk *)b;
+
+	check_range(b, off, len);
+	if (d->fail == 0)
+		memset(d->data + off, 0xdd, len);
+	return d->fail;
+}
+
+static int disk_zero(struct block *b, uint64_t off, uint64_t len, bool unmap)
+{
+	struct disk *d = (struct disk *)b;
+
+	(void)unmap;
+	check_range(b, off, len);
+	if (d->fail == 0)
+		memset(d->data + off, 0, len);
+	return d->fail;
+}
+
 static void disk_close(struct block *b)
 {
 	(void)b;
@@ -84,6 +111,8 @@ static const struct block_ops disk_ops = {
     .readv = disk_readv,
     .writev = disk_writev,
     .flush = disk_flush,
+    .discard = disk_discard,
+    .zero = disk_zero,
     .close = disk_close,
 };
 
@@ -106,16 +135,21 @@ static void machine_make(struct machine *m, bool readonly)
 	guest_plug(&m->guest, &virtio_blk_ops, m->blk);
 }
 
-/* With VIRTIO_BLK_F_FLUSH or without. */
+/* With VIRTIO_BLK_F_FLUSH or without; with CONFIG_WCE; with DISCARD and WRITE_ZEROES. */
 static void start_blk(struct machine *m, uint8_t features, uint8_t wrong)
 {
-	start(&m->guest, features, features & 4 ? 1u << 9 : 0, wrong);
+	uint32_t blk = (features & 4 ? 1u << 9 : 0) | (features & 8 ? 1u << 11 : 0) |
+		       (features & 16 ? 3u << 13 : 0);
+
+	if (m->disk.block.readonly)
+		blk &= 1u << 9;
+	start(&m->guest, features, blk, wrong);
 }
 
 /* Header, data, status; indirect if asked for. With odd values it is malformed, which is fine. */
 static void request(struct input *in)
 {
-	static const uint32_t types[] = {0, 1, 4, 8, 0, 1, 11, 0x80000000};
+	static const uint32_t types[] = {0, 1, 4, 8, 13, 1, 11, 0x80000000};
 	uint8_t how = next(in);
 	unsigned table = how & 8 ? TABLE : DESC;
 	struct {
@@ -135,6 +169,35 @@ static void request(struct input *in)
 		offer(0);
 }
 
+/* Discard or write zeroes: up to 20 ranges, most of them on the disk. */
+static void range_request(struct input *in)
+{
+	unsigned how = next(in), n = how % 20;
+	struct {
+		uint32_t type, reserved;
+		uint64_t sector;
+	} header = {how & 32 ? 13 : 11, 0, 0};
+
+	memcpy(ram + HEADER, &header, sizeof(header));
+	for (unsigned i = 0; i < n; i++) {
+		unsigned odd = next(in);
+		struct {
+			uint64_t sector;
+			uint32_t sectors, flags;
+		} range = {next(in) % 18, next(in) % 10, odd & 1};
+
+		if (odd & 128)
+			range.flags = odd;
+		if (odd & 64)
+			range.sector <<= 55;
+		memcpy(ram + DATA + i * sizeof(range), &range, sizeof(range));
+	}
+	put_descriptor(DESC, HEADER, 16, 1, 1);
+	put_descriptor(DESC + 16, DATA, n * 16 + (how & 64 ? next(in) % 16 : 0), 1, 2);
+	put_descriptor(DESC + 32, HEADER + 32, 1, 2, 0);
+	offer(0);
+}
+
 static void operate(struct machine *m, struct input *in)
 {
 	for (unsigned steps = 0; in->len > 0 && steps < 512; steps++) {
@@ -151,7 +214,10 @@ static void operate(struct machine *m, struct input *in)
 			request(in);
 			break;
 		case 3:
-			m->disk.fail = op & 8 ? -EIO : 0;
+			if (op & 16)
+				range_request(in);
+			else
+				m->disk.fail = op & 8 ? -EIO : 0;
 			break;
 		case 4:
 			virtio_blk_ops.notify(m->blk, 0);

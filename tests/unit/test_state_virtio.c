@@ -377,3 +377,79 @@ Test(state_virtio, another_disk)
 
 	cr_assert_eq(blk_round_trip(&from, &to, "data"), -EINVAL);
 }
+
+#define F_WCE	  (1ull << 11)
+#define F_FLUSH	  (1ull << 9)
+#define WRITEBACK (R_CONFIG + 32)
+
+static unsigned writeback(struct vdriver *d)
+{
+	return (unsigned)virtio_mmio_io_ops.read(d->mmio, WRITEBACK, 1);
+}
+
+/* The content of every section that holds the last byte is a byte shorter. */
+static void drop_last_byte(struct state_writer *all)
+{
+	for (size_t at = STATE_HEADER_LEN; at + STATE_SECTION_LEN <= all->len; at++) {
+		uint64_t len;
+
+		memcpy(&len, all->data + at + 8, sizeof(len));
+		if (len == 0 || at + STATE_SECTION_LEN + len != all->len)
+			continue;
+		len--;
+		memcpy(all->data + at + 8, &len, sizeof(len));
+	}
+	all->len--;
+}
+
+/* As a minivm wrote it that knew no `writeback`: version 1 of the disk's own section. */
+static void make_version_1(struct state_writer *all)
+{
+	uint8_t *section = memmem(all->data, all->len, "VDEV", 4);
+	struct state_writer cut;
+	struct err err = {0};
+
+	cr_assert_not_null(section);
+	cr_assert_eq(section[4], 2);
+	section[4] = 1;
+	drop_last_byte(all);
+	state_writer_init(&cut);
+	state_put_bytes(&cut, all->data + STATE_HEADER_LEN, all->len - STATE_HEADER_LEN);
+	cr_assert_eq(state_seal(&cut, &err), 0);
+	state_writer_free(all);
+	*all = cut;
+}
+
+/* The cache stays as the driver wants it; a state that does not say so has the cache on. */
+static void restore_writeback(bool version_1, unsigned expected)
+{
+	struct block from = {.size = 65536}, to = {.size = 65536};
+	struct state_writer disk_w;
+	struct vdriver d, e;
+	struct err err = {0};
+
+	disk_init(&d, &from, "root");
+	disk_init(&e, &to, "root");
+	vdriver_start(&d, F_VERSION_1 | F_WCE | F_FLUSH);
+	virtio_mmio_io_ops.write(d.mmio, WRITEBACK, 1, 0);
+	vdriver_save(&d, &disk_w);
+	if (version_1)
+		make_version_1(&disk_w);
+	cr_assert_eq(vdriver_restore(&d, &disk_w, &e, &err), 0, "%s", err.text);
+	cr_expect_eq(writeback(&e), expected);
+	virtio_mmio_io_ops.write(e.mmio, WRITEBACK, 1, 1);
+	cr_expect_eq(writeback(&e), 1, "it is still the driver's");
+	state_writer_free(&disk_w);
+	vdriver_fini(&d);
+	vdriver_fini(&e);
+}
+
+Test(state_virtio, disk_without_its_cache)
+{
+	restore_writeback(false, 0);
+}
+
+Test(state_virtio, disk_of_a_minivm_without_writeback)
+{
+	restore_writeback(true, 1);
+}

@@ -419,6 +419,113 @@ static void overlay(void)
 			       s, 1);
 }
 
+/* --- ranges without data, and the cache --- */
+
+#define OPEN_RANGES(disk)                                                                          \
+	do {                                                                                       \
+		EXPECT(vblk_open(&blk, disk, VBLK_F_ALL | VBLK_F_RANGES, QUEUE));                  \
+		if ((blk.offered & VBLK_F_RANGES) != VBLK_F_RANGES)                                \
+			SKIP("another VMM's choice");                                              \
+	} while (0)
+
+static int range_io(uint32_t type, uint64_t sector, uint32_t sectors, uint32_t flags)
+{
+	struct vblk_range range = {sector, sectors, flags};
+
+	return vblk_io(&blk, type, 0, &range, sizeof(range));
+}
+
+static bool all_zero(const uint8_t *p, uint32_t len)
+{
+	for (uint32_t i = 0; i < len; i++) {
+		if (p[i] != 0)
+			return false;
+	}
+	return true;
+}
+
+/* Sectors [from, from + n) of 256 that begin at `base` are zeroes, the others pattern `seed`. */
+static void expect_zeroes(uint64_t base, unsigned seed, unsigned from, unsigned n)
+{
+	memset(buf, 0xff, BIG);
+	EXPECT_EQ(vblk_io(&blk, VBLK_T_IN, base, buf, BIG), VBLK_S_OK);
+	EXPECT_PATTERN(buf, seed, base, from);
+	EXPECT(all_zero(buf + from * SECTOR, n * SECTOR));
+	EXPECT_PATTERN(buf + (from + n) * SECTOR, seed, base + from + n, 256 - from - n);
+}
+
+static void fill_scratch(void)
+{
+	pattern_fill(buf, WRITTEN_SEED, MAIN_SCRATCH, 256);
+	EXPECT_EQ(vblk_io(&blk, VBLK_T_OUT, MAIN_SCRATCH, buf, BIG), VBLK_S_OK);
+}
+
+static void write_zeroes(void)
+{
+	OPEN_RANGES(DISK_MAIN);
+	for (uint32_t flags = 0; flags <= VBLK_RANGE_UNMAP; flags++) {
+		fill_scratch();
+		EXPECT_EQ(range_io(VBLK_T_WRITE_ZEROES, MAIN_SCRATCH + 3, 100, flags), VBLK_S_OK);
+		expect_zeroes(MAIN_SCRATCH, WRITTEN_SEED, 3, 100);
+	}
+	EXPECT_EQ(vblk_io(&blk, VBLK_T_FLUSH, 0, NULL, 0), VBLK_S_OK);
+	expect_zeroes(MAIN_SCRATCH, WRITTEN_SEED, 3, 100);
+}
+
+/* What is discarded may be anything; what is beside it stays. */
+static void discard(void)
+{
+	OPEN_RANGES(DISK_MAIN);
+	EXPECT(vreg(&blk.dev, VREG_CONFIG + VBLK_C_MAX_DISCARD_SECTORS) >= 256);
+	EXPECT(vreg(&blk.dev, VREG_CONFIG + VBLK_C_MAX_DISCARD_SEG) >= 1);
+	fill_scratch();
+	EXPECT_EQ(range_io(VBLK_T_DISCARD, MAIN_SCRATCH + 9, 200, 0), VBLK_S_OK);
+	EXPECT_EQ(vblk_io(&blk, VBLK_T_IN, MAIN_SCRATCH, buf, BIG), VBLK_S_OK);
+	EXPECT_PATTERN(buf, WRITTEN_SEED, MAIN_SCRATCH, 9);
+	EXPECT_PATTERN(buf + 209 * SECTOR, WRITTEN_SEED, MAIN_SCRATCH + 209, 256 - 209);
+	/* And it can be written again. */
+	fill_scratch();
+	expect_zeroes(MAIN_SCRATCH, WRITTEN_SEED, 256, 0);
+}
+
+/* Before it is written to anywhere: the base shows through beside the zeroes. */
+static void overlay_zeroes(void)
+{
+	OPEN_RANGES(DISK_OVERLAY);
+	EXPECT_EQ(range_io(VBLK_T_WRITE_ZEROES, 5, 40, VBLK_RANGE_UNMAP), VBLK_S_OK);
+	expect_zeroes(0, OVERLAY_SEED, 5, 40);
+	EXPECT_EQ(range_io(VBLK_T_DISCARD, 8, 8, 0), VBLK_S_OK);
+	expect_zeroes(0, OVERLAY_SEED, 5, 40);
+	/* For those who come after us. */
+	pattern_fill(buf, OVERLAY_SEED, 5, 40);
+	EXPECT_EQ(vblk_io(&blk, VBLK_T_OUT, 5, buf, 40 * SECTOR), VBLK_S_OK);
+	expect_zeroes(0, OVERLAY_SEED, 256, 0);
+}
+
+static void writeback(void)
+{
+	volatile uint8_t *field;
+
+	EXPECT(vblk_open(&blk, DISK_MAIN, VBLK_F_ALL | VBLK_F_CONFIG_WCE, QUEUE));
+	if (!(blk.offered & VBLK_F_CONFIG_WCE))
+		SKIP("another VMM's choice");
+	field = (volatile uint8_t *)(blk.dev.base + VREG_CONFIG + VBLK_C_WRITEBACK);
+	EXPECT_EQ(*field, 1);
+	*field = 0;
+	EXPECT_EQ(*field, 0);
+	fill_scratch();
+	expect_zeroes(MAIN_SCRATCH, WRITTEN_SEED, 256, 0);
+	*field = 1;
+	EXPECT_EQ(*field, 1);
+	*field = 0;
+	EXPECT(vblk_restart(&blk));
+	EXPECT_EQ(*field, 1);
+	/* Without FLUSH there is no cache to begin with (§5.2.5.2). */
+	EXPECT(vblk_open(&blk, DISK_MAIN, VBLK_F_CONFIG_WCE, QUEUE));
+	EXPECT_EQ(*field, 0);
+	fill_scratch();
+}
+
 /* --- interrupts, and two processors on one queue --- */
 
 static volatile unsigned irqs;
@@ -573,6 +680,10 @@ static const struct test_case cases[] = {
     {"no_lost_kick", no_lost_kick, 3},
     {"superfluous_kicks", superfluous_kicks, 3},
     {"reset_in_flight", reset_in_flight, 3},
+    {"write_zeroes", write_zeroes, 3},
+    {"discard", discard, 3},
+    {"overlay_zeroes", overlay_zeroes, 3},
+    {"writeback", writeback, 3},
     {"overlay", overlay, 3},
     {"interrupt_driven", interrupt_driven, 0},
     {"two_processors", two_processors, 0},

@@ -95,6 +95,76 @@ static void unsupported_types(void)
 	EXPECT_GOES_ON();
 }
 
+/* --- ranges --- */
+
+static int ranges(uint32_t type, const struct vblk_range *range, unsigned n)
+{
+	memcpy(buf, range, n * sizeof(*range));
+	return vblk_io(&blk, type, 0, buf, n * (uint32_t)sizeof(*range));
+}
+
+#define OPEN_RANGES()                                                                              \
+	do {                                                                                       \
+		EXPECT(vblk_open(&blk, DISK_MAIN, VBLK_F_ALL | VBLK_F_RANGES, QUEUE));             \
+		if ((blk.offered & VBLK_F_RANGES) != VBLK_F_RANGES)                                \
+			SKIP("another VMM's choice");                                              \
+	} while (0)
+
+/* §5.2.6.2: a flag that is not known, and `unmap` of a discard, is not supported. */
+static void range_flags(void)
+{
+	OPEN_RANGES();
+	for (unsigned bit = 0; bit < 32; bit++) {
+		struct vblk_range range = {9, 1, 1u << bit};
+
+		EXPECT_EQ(ranges(VBLK_T_DISCARD, &range, 1), VBLK_S_UNSUPP);
+		if (bit > 0)
+			EXPECT_EQ(ranges(VBLK_T_WRITE_ZEROES, &range, 1), VBLK_S_UNSUPP);
+	}
+	EXPECT_GOES_ON();
+}
+
+static void ranges_beyond_capacity(void)
+{
+	static const struct vblk_range bad[] = {
+	    {MAIN_SECTORS, 1, 0},     {MAIN_SECTORS - 1, 2, 0},
+	    {0, MAIN_SECTORS + 1, 0}, {1ull << 55, 1, 0},
+	    {(1ull << 55) + 1, 1, 0}, {~0ull, 1, 0},
+	    {~0ull - 7, ~0u, 0},      {9, ~0u, 0},
+	};
+
+	OPEN_RANGES();
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+		EXPECT_EQ(ranges(VBLK_T_DISCARD, &bad[i], 1), VBLK_S_IOERR);
+		EXPECT_EQ(ranges(VBLK_T_WRITE_ZEROES, &bad[i], 1), VBLK_S_IOERR);
+	}
+	EXPECT_GOES_ON();
+}
+
+/* Not a whole number of ranges, none, more than there may be: nothing is done. */
+static void range_lists(void)
+{
+	static const uint32_t lengths[] = {1, 8, 15, 17, 31, 0};
+	const struct vblk_range range = {9, 1, 0};
+	uint32_t most;
+
+	STRICTER_THAN_QEMU();
+	OPEN_RANGES();
+	for (unsigned i = 0; i < ARRAY_SIZE(lengths); i++) {
+		memset(buf, 0, 64);
+		memcpy(buf, &range, sizeof(range));
+		EXPECT_EQ(vblk_io(&blk, VBLK_T_DISCARD, 0, buf, lengths[i]), VBLK_S_IOERR);
+		EXPECT_EQ(vblk_io(&blk, VBLK_T_WRITE_ZEROES, 0, buf, lengths[i]), VBLK_S_IOERR);
+	}
+	most = vreg(&blk.dev, VREG_CONFIG + VBLK_C_MAX_DISCARD_SEG);
+	for (unsigned i = 0; i <= most && i < sizeof(buf) / sizeof(range); i++)
+		memcpy(buf + i * sizeof(range), &range, sizeof(range));
+	EXPECT_EQ(vblk_io(&blk, VBLK_T_DISCARD, 0, buf, (most + 1) * 16), VBLK_S_IOERR);
+	most = vreg(&blk.dev, VREG_CONFIG + VBLK_C_MAX_WRITE_ZEROES_SEG);
+	EXPECT_EQ(vblk_io(&blk, VBLK_T_WRITE_ZEROES, 0, buf, (most + 1) * 16), VBLK_S_IOERR);
+	EXPECT_GOES_ON();
+}
+
 /* GET_ID with room for less or more than its 20 bytes (§5.2.6). */
 static void get_id_lengths(void)
 {
@@ -123,6 +193,8 @@ static void read_only(void)
 	EXPECT_EQ(vblk_io(&blk, VBLK_T_IN, 0, buf, RO_SECTORS * SECTOR), VBLK_S_OK);
 	EXPECT_EQ(pattern_check(buf, RO_SEED, 0, RO_SECTORS), RO_SECTORS);
 	EXPECT(vblk_io(&blk, VBLK_T_FLUSH, 0, NULL, 0) != -1);
+	if (!boot_info.foreign)
+		EXPECT_EQ(blk.offered & VBLK_F_RANGES, 0);
 }
 
 /* A driver that does not accept VIRTIO_BLK_F_RO cannot write either: the host enforces it. */
@@ -359,6 +431,9 @@ static const struct test_case cases[] = {
     {"odd_length", odd_length, 3},
     {"no_data", no_data, 3},
     {"unsupported_types", unsupported_types, 3},
+    {"range_flags", range_flags, 3},
+    {"ranges_beyond_capacity", ranges_beyond_capacity, 3},
+    {"range_lists", range_lists, 3},
     {"get_id_lengths", get_id_lengths, 3},
     {"read_only", read_only, 3},
     {"read_only_not_negotiated", read_only_not_negotiated, 3},

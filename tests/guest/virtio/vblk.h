@@ -16,18 +16,25 @@ enum {
 	VBLK_T_OUT = 1,
 	VBLK_T_FLUSH = 4,
 	VBLK_T_GET_ID = 8,
+	VBLK_T_DISCARD = 11,
+	VBLK_T_WRITE_ZEROES = 13,
 	VBLK_S_OK = 0,
 	VBLK_S_IOERR = 1,
 	VBLK_S_UNSUPP = 2,
 	VBLK_S_UNTOUCHED = 0xee, /* what the driver puts there before */
 };
 
-#define VBLK_F_SIZE_MAX (1ull << 1)
-#define VBLK_F_SEG_MAX	(1ull << 2)
-#define VBLK_F_RO	(1ull << 5)
-#define VBLK_F_BLK_SIZE (1ull << 6)
-#define VBLK_F_FLUSH	(1ull << 9)
-#define VBLK_F_TOPOLOGY (1ull << 10)
+#define VBLK_F_SIZE_MAX	    (1ull << 1)
+#define VBLK_F_SEG_MAX	    (1ull << 2)
+#define VBLK_F_RO	    (1ull << 5)
+#define VBLK_F_BLK_SIZE	    (1ull << 6)
+#define VBLK_F_FLUSH	    (1ull << 9)
+#define VBLK_F_TOPOLOGY	    (1ull << 10)
+#define VBLK_F_CONFIG_WCE   (1ull << 11)
+#define VBLK_F_DISCARD	    (1ull << 13)
+#define VBLK_F_WRITE_ZEROES (1ull << 14)
+/* What only its own tests take. */
+#define VBLK_F_RANGES (VBLK_F_DISCARD | VBLK_F_WRITE_ZEROES)
 #define VBLK_F_ALL                                                                                 \
 	(VBLK_F_SIZE_MAX | VBLK_F_SEG_MAX | VBLK_F_RO | VBLK_F_BLK_SIZE | VBLK_F_FLUSH |           \
 	 VBLK_F_TOPOLOGY | VF_INDIRECT_DESC | VF_EVENT_IDX)
@@ -37,7 +44,20 @@ enum { /* configuration space, §5.2.4 */
        VBLK_C_SIZE_MAX = 8,
        VBLK_C_SEG_MAX = 12,
        VBLK_C_BLK_SIZE = 20,
+       VBLK_C_WRITEBACK = 32, /* one byte */
+       VBLK_C_MAX_DISCARD_SECTORS = 36,
+       VBLK_C_MAX_DISCARD_SEG = 40,
+       VBLK_C_MAX_WRITE_ZEROES_SECTORS = 48,
+       VBLK_C_MAX_WRITE_ZEROES_SEG = 52,
 };
+
+/* The data of discard and write zeroes, §5.2.6. */
+struct vblk_range {
+	uint64_t sector;
+	uint32_t sectors;
+	uint32_t flags;
+};
+#define VBLK_RANGE_UNMAP 1u
 
 struct vblk_hdr {
 	uint32_t type;
