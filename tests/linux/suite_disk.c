@@ -55,10 +55,11 @@ void case_disk_kinds(struct test *t)
 	const struct vm_request req = {
 	    .disk = {text(t, "%s,id=scratch", raw), text(t, "%s,ro", ro),
 		     text(t, "%s,overlay", base), text(t, "%s,format=raw", tiny)},
-	    .checks = "blk=/dev/vda,8388608,rw,scratch blkrw=/dev/vda,5 "
+	    .checks = "blk=/dev/vda,8388608,rw,scratch blkzero=/dev/vda blkrw=/dev/vda,5 "
 		      "blk=/dev/vdb,1048576,ro,disk1 blkcheck=/dev/vdb,2,0,2048 blkro=/dev/vdb "
 		      "blk=/dev/vdc,2097152,rw,disk2 blkcheck=/dev/vdc,3,0,4096 "
-		      "blkrw=/dev/vdc,6 blk=/dev/vdd,512,rw,disk3 blkcheck=/dev/vdd,4,0,1",
+		      "blkzero=/dev/vdc blkrw=/dev/vdc,6 blk=/dev/vdd,512,rw,disk3 "
+		      "blkcheck=/dev/vdd,4,0,1",
 	    .limit_s = 60,
 	};
 

@@ -220,15 +220,8 @@ ZeroTest(kept_overlay)
 
 ZeroTest(kept_overlay_where_nothing_is_known)
 {
-	struct block *b = open_overlay(layer_path);
-
 	unknown_modes = -1;
-	everywhere(b);
-	block_close(b);
-	b = open_overlay(layer_path);
-	expect_model(b);
-	block_close(b);
-	expect_image_untouched();
+	overlay_everywhere();
 }
 
 ZeroTest(throw_away_overlay)

@@ -86,6 +86,7 @@ group_fn group_blk;	 /* DEV,BYTES,rw|ro,SERIAL: what the device says of itself *
 group_fn group_blkrw;	 /* DEV,SEED: writes pattern.h's pattern all over it, reads it back */
 group_fn group_blkcheck; /* DEV,SEED,SECTOR,COUNT: the pattern is there */
 group_fn group_blkfill;	 /* DEV,SEED,SECTOR,COUNT: writes the pattern, fsync */
+group_fn group_blkzero;	 /* DEV: zeroes, discard, the cache off and on; 2 MiB are lost */
 group_fn group_blkro;	 /* DEV: refuses writes */
 group_fn group_blkfull;	 /* DEV: the host's file system is full: EIO, and reads go on */
 group_fn group_files;	 /* DIR: a file written, synced, read back */

@@ -40,20 +40,6 @@ static uint64_t attribute(const char *dev, const char *name)
 	return read_number(path, UINT64_MAX);
 }
 
-static void check_discard(struct checks *c, const char *dev, int fd)
-{
-	uint64_t range[2] = {0, 1u << 20};
-	bool offered = attribute(dev, "queue/discard_max_bytes") > 0;
-	int rc = ioctl(fd, BLKDISCARD, range);
-
-	/* Only a writable descriptor may try. */
-	if (offered)
-		check(c, rc == 0, "discard, which is offered", "%s", strerror(errno));
-	else
-		check(c, rc < 0 && errno == EOPNOTSUPP, "discard, which is not offered", "%s",
-		      rc < 0 ? strerror(errno) : "it was done");
-}
-
 static void check_serial(struct checks *c, const char *dev, const char *want)
 {
 	char path[128], serial[64];
@@ -91,8 +77,13 @@ void group_blk(struct checks *c, char *arg)
 	      (unsigned long long)attribute(dev, "queue/logical_block_size"),
 	      (unsigned long long)physical);
 	check_serial(c, dev, serial);
-	if (!readonly)
-		check_discard(c, dev, fd);
+	/* Whether they work: group_blkzero(). */
+	check(c,
+	      (attribute(dev, "queue/discard_max_bytes") > 0) == !readonly &&
+		  (attribute(dev, "queue/write_zeroes_max_bytes") > 0) == !readonly,
+	      "discard and zeroes are for writable disks", "%llu, %llu",
+	      (unsigned long long)attribute(dev, "queue/discard_max_bytes"),
+	      (unsigned long long)attribute(dev, "queue/write_zeroes_max_bytes"));
 	close(fd);
 }
 
@@ -165,6 +156,58 @@ static void check_pattern(struct checks *c, const char *name, int fd, uint64_t s
 		check(c, false, name, "%s", strerror(-rc));
 	else
 		check(c, bad == UINT64_MAX, name, "sector %llu is wrong", (unsigned long long)bad);
+}
+
+/* --- ranges without data, and the cache --- */
+
+#define MIB (1u << 20)
+
+static bool reads_zeroes(int fd, uint64_t off, size_t len)
+{
+	uint8_t *buf = buffer(len);
+	bool zero = buf && pread(fd, buf, len, (off_t)off) == (ssize_t)len;
+
+	for (size_t i = 0; zero && i < len; i++)
+		zero = buf[i] == 0;
+	free(buf);
+	return zero;
+}
+
+static void check_cache_type(struct checks *c, const char *dev)
+{
+	static const char *const modes[] = {"write through", "write back"};
+	char path[128], now[64];
+
+	snprintf(path, sizeof(path), "/sys/block/%s/cache_type", base_name(dev));
+	for (unsigned i = 0; i < 2; i++) {
+		int fd = open(path, O_WRONLY | O_CLOEXEC);
+		ssize_t n = write(fd, modes[i], strlen(modes[i]));
+
+		close(fd);
+		read_text(path, now, sizeof(now));
+		now[strcspn(now, "\n")] = '\0';
+		check(c, n > 0 && !strcmp(now, modes[i]), modes[i], "\"%s\"", now);
+	}
+}
+
+/* Zeroes the first MiB of the disk and discards the second. */
+void group_blkzero(struct checks *c, char *arg)
+{
+	const char *dev = next_field(&arg);
+	uint64_t zeroes[2] = {4096, MIB - 4096}, discard[2] = {MIB, MIB};
+	int fd = open(dev, O_RDWR | O_DIRECT | O_CLOEXEC);
+	int rc;
+
+	if (!check(c, fd >= 0, "the disk is there", "%s: %s", dev, strerror(errno)))
+		return;
+	rc = write_pattern(fd, 77, 0, SECTORS_OF(MIB), MIB);
+	check(c, rc == 0, "write before zeroes", "%s", strerror(-rc));
+	check(c, ioctl(fd, BLKZEROOUT, zeroes) == 0, "zeroes", "%s", strerror(errno));
+	check(c, reads_zeroes(fd, zeroes[0], zeroes[1]), "zeroes are read", "%s", dev);
+	check(c, !reads_zeroes(fd, 0, 4096), "zeroes are where they belong", "%s", dev);
+	check(c, ioctl(fd, BLKDISCARD, discard) == 0, "discard", "%s", strerror(errno));
+	check_cache_type(c, dev);
+	close(fd);
 }
 
 void group_blkcheck(struct checks *c, char *arg)

@@ -45,7 +45,7 @@ static const struct group groups[] = {
     {"vsock", group_vsock},	{"vsockmove", group_vsockmove}, {"ping", group_ping},
     {"net", group_net},		{"netserve", group_netserve},	{"netdown", group_netdown},
     {"balloon", group_balloon}, {"inflated", group_inflated},	{"busy", group_busy},
-    {"port", group_port},	{"busycheck", group_busycheck},
+    {"port", group_port},	{"busycheck", group_busycheck}, {"blkzero", group_blkzero},
 };
 
 static void put(const char *prefix, const char *fmt, va_list ap)
