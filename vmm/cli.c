@@ -368,7 +368,7 @@ const struct cli_option *cli_options(size_t *count)
 
 static const struct cli_command command_table[] = {
     {"doctor", CLI_CMD_DOCTOR, CLI_DOCTOR, NULL, 0, 0, "tell whether this host can run machines"},
-    {"restore", CLI_CMD_RESTORE, CLI_RESTORE, "DIR", 1, 1, "go on with a saved machine"},
+    {"restore", CLI_CMD_RESTORE, CLI_RESTORE, "DIR", 0, 1, "go on with a saved machine"},
     {"ps", CLI_CMD_CLIENT, CLI_PS, NULL, 0, 0, "list the running machines that have a name"},
     {"pause", CLI_CMD_CLIENT, CLI_PAUSE, "NAME", 1, 1, "stop a machine where it is"},
     {"resume", CLI_CMD_CLIENT, CLI_RESUME, "NAME", 1, 1, "let a paused machine go on"},
@@ -393,6 +393,7 @@ struct args {
 	const struct cli_command *command;
 	unsigned operands;
 	const char *operand[CLI_OPERANDS_MAX];
+	bool early; /* values: only of options that need no machine to be there */
 };
 
 struct arg {
@@ -548,6 +549,12 @@ static int next_arg(struct args *args, struct arg *arg, struct err *err)
 
 /* --- the whole --- */
 
+static int no_operand(const struct args *args, struct err *err)
+{
+	return err_set(err, EINVAL, "`minivm %s` needs %s", args->command->name,
+		       args->command->operands);
+}
+
 /* The first pass: form, what is there, what is asked for. Stops at --help and --version. */
 static int check_args(struct args *args, struct cli_result *out, uint64_t *seen, const char **file,
 		      struct err *err)
@@ -570,10 +577,7 @@ static int check_args(struct args *args, struct cli_result *out, uint64_t *seen,
 		if (o->kind == CLI_OPT_CONFIG)
 			*file = arg.value;
 	}
-	if (rc == 0 && args->operands < args->command->least)
-		return err_set(err, EINVAL, "`minivm %s` needs %s", args->command->name,
-			       args->command->operands);
-	return rc;
+	return rc == 0 && args->operands < args->command->least ? no_operand(args, err) : rc;
 }
 
 /* The second pass: values, on top of what the file said. */
@@ -590,7 +594,7 @@ static int apply_args(struct args args, const char *dir, uint64_t seen, struct v
 	while ((rc = next_arg(&args, &arg, err)) > 0) {
 		const struct cli_option *o = &option_table[arg.index];
 
-		if (o->set == NULL)
+		if (o->set == NULL || (args.early && o->commands == CLI_CMD_RESTORE))
 			continue;
 		rc = o->set(config, arg.value, dir, err);
 		if (rc < 0)
@@ -614,10 +618,13 @@ static const struct cli_command *layer_command(const struct cli_layer *layer)
 	return layer->command == CLI_CMD_RESTORE ? find_command("restore") : &run_command;
 }
 
-int cli_apply_values(const struct cli_layer *layer, struct vm_config *config, struct err *err)
+static int apply_layer(const struct cli_layer *layer, bool early, struct vm_config *config,
+		       struct err *err)
 {
-	struct args args = {
-	    .argc = layer->argc, .argv = layer->argv, .command = layer_command(layer)};
+	struct args args = {.argc = layer->argc,
+			    .argv = layer->argv,
+			    .command = layer_command(layer),
+			    .early = early};
 	struct args first = args;
 	struct cli_result ignored = {0};
 	const char *file;
@@ -639,9 +646,14 @@ int cli_apply_values(const struct cli_layer *layer, struct vm_config *config, st
 
 int cli_apply_layer(const struct cli_layer *layer, struct vm_config *config, struct err *err)
 {
-	int rc = cli_apply_values(layer, config, err);
+	int rc = apply_layer(layer, false, config, err);
 
 	return rc < 0 ? rc : config_finish(config, err);
+}
+
+int cli_apply_early(const struct cli_layer *layer, struct vm_config *config, struct err *err)
+{
+	return apply_layer(layer, true, config, err);
 }
 
 /* The options of this command line as a layer; operands are left out. */
@@ -674,21 +686,24 @@ static int make_layer(const struct args *all, const char *file, struct cli_layer
 	return config_read_ini(file, &layer->ini_text, err);
 }
 
+static bool has_option(const struct args *args, uint64_t seen, const char *name)
+{
+	return seen & 1ull << find_option(name, strlen(name), args->command->bit);
+}
+
 /*
- * No kernel, but a control socket, and besides that nothing that could not be said of a restored
- * machine: which one that will be comes by the socket.
+ * Neither kernel nor DIR, but a control socket, and besides that nothing that could not be said of
+ * a restored machine: which one that will be comes by the socket.
  */
 static bool is_wait(const struct args *args, uint64_t seen)
 {
-	unsigned bit = args->command->bit;
-	uint64_t socket = 1ull << find_option("api-sock", strlen("api-sock"), bit);
-	uint64_t name = 1ull << find_option("name", strlen("name"), bit);
-
+	if (args->operands > 0)
+		return false;
 	for (unsigned i = 0; i < OPTIONS; i++) {
 		if ((seen & 1ull << i) && !(option_table[i].commands & CLI_CMD_RESTORE))
 			return false;
 	}
-	return (seen & socket) && !(seen & name);
+	return has_option(args, seen, "api-sock") && !has_option(args, seen, "name");
 }
 
 static int parse(struct args args, struct cli_result *out, struct err *err)
@@ -705,13 +720,15 @@ static int parse(struct args args, struct cli_result *out, struct err *err)
 		return rc;
 	out->layers = 1;
 	rc = make_layer(&args, file, &out->layer[0], err);
-	if (rc < 0 || out->action == CLI_RESTORE)
+	if (rc < 0)
 		return rc;
-	if (is_wait(&args, seen)) {
+	if (is_wait(&first, seen)) {
 		out->action = CLI_WAIT;
 		out->layer[0].command = CLI_CMD_RESTORE;
-		return cli_apply_values(&out->layer[0], &out->config, err);
+		return cli_apply_early(&out->layer[0], &out->config, err);
 	}
+	if (out->action == CLI_RESTORE)
+		return first.operands > 0 ? 0 : no_operand(&first, err);
 	return cli_apply_layer(&out->layer[0], &out->config, err);
 }
 

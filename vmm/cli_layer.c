@@ -196,5 +196,5 @@ int cli_layers_forget(struct cli_result *r, struct err *err)
 	r->layer[0] = own;
 	config_free(&r->config);
 	config_init(&r->config);
-	return cli_apply_values(&r->layer[0], &r->config, err);
+	return cli_apply_early(&r->layer[0], &r->config, err);
 }

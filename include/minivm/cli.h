@@ -20,7 +20,8 @@ enum cli_action {
 	CLI_VERSION,
 	CLI_DOCTOR,
 	CLI_RESTORE, /* config is not filled yet: cli_layers_restore() */
-	/* --api-sock alone: until a snapshot is named. config has this command line's values. */
+	/* --api-sock alone, or `restore` without DIR: until a snapshot is named. config has this
+	   command line's values. */
 	CLI_WAIT,
 	CLI_PS,
 	CLI_PAUSE,
@@ -130,8 +131,8 @@ void cli_layer_free(struct cli_layer *layer);
 
 /* vmm/cli.c: what a layer says, on top of what `config` has, and config_finish(). */
 int cli_apply_layer(const struct cli_layer *layer, struct vm_config *config, struct err *err);
-/* The same without config_finish(). */
-int cli_apply_values(const struct cli_layer *layer, struct vm_config *config, struct err *err);
+/* What needs no machine to be there: without options that change one, and config_finish(). */
+int cli_apply_early(const struct cli_layer *layer, struct vm_config *config, struct err *err);
 
 /* --- documents made from the table (docs/gen.c, unit tests) --- */
 
