@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -75,6 +76,8 @@ static int make_ends(const struct proc_request *req, struct ends *e)
 static _Noreturn void exec_child(const struct proc_request *req, const struct ends *e)
 {
 	setsid();
+	/* A suite that is killed leaves no machine behind. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	signal(SIGPIPE, SIG_DFL);
 	for (int i = 0; i < 3; i++) {
 		if (dup2(e->child[i], i) < 0)
