@@ -198,10 +198,10 @@ static const struct {
 	const char *mark;
 	void (*write)(FILE *out);
 } parts[] = {
-    {"@commands@", write_man_commands}, {"@options@", write_options},
-    {"@ini-keys@", write_ini_keys},	{"@disk-words@", write_disk_words},
-    {"@disk-keys@", write_disk_keys},	{"@net-words@", write_net_words},
-    {"@net-keys@", write_net_keys},	{"@capabilities@", write_capabilities},
+    {"@commands@", write_man_commands},	    {"@options@", write_options},
+    {"@ini-keys@", write_ini_keys},	    {"@disk-words@", write_disk_words},
+    {"@disk-keys@", write_disk_keys},	    {"@net-words@", write_net_words},
+    {"@net-keys@", write_net_keys},	    {"@capabilities@", write_capabilities},
     {"@assist-words@", write_assist_words},
 };
 
