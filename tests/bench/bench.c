@@ -6,7 +6,7 @@
  *	      --vmlinux FILE --root IMAGE --work DIR [--qemu PATH] [--kvmtool PATH] [--firecracker
  *PATH]
  *	      [--rounds N] [--json FILE] [--host TEXT] [--emulated] [--counts] [--verbose]
- *	      [--only syscalls|start|restore|memory|exits|round-trip]
+ *	      [--only syscalls|start|restore|memory|exits|round-trip|net] [--net-rate ELF]
  *
  * --counts: only what does not depend on time (system calls, memory, exits), once each, and the
  * result as test lines: a regression of these fails the tests. Exit status: 0 if everything could
@@ -51,6 +51,7 @@ enum {
 	OPT_FLOOR_RESTORE = 256,
 	OPT_FIRST,
 	OPT_EXITS,
+	OPT_NET_RATE,
 	OPT_BZIMAGE,
 	OPT_VMLINUX,
 	OPT_ROOT,
@@ -74,6 +75,7 @@ static const struct option long_options[] = {
     {"floor-restore", required_argument, NULL, OPT_FLOOR_RESTORE},
     {"first", required_argument, NULL, OPT_FIRST},
     {"exits", required_argument, NULL, OPT_EXITS},
+    {"net-rate", required_argument, NULL, OPT_NET_RATE},
     {"bzimage", required_argument, NULL, OPT_BZIMAGE},
     {"vmlinux", required_argument, NULL, OPT_VMLINUX},
     {"root", required_argument, NULL, OPT_ROOT},
@@ -101,6 +103,9 @@ static bool take_option(struct options *o, int option)
 		break;
 	case OPT_EXITS:
 		b->exits = optarg;
+		break;
+	case OPT_NET_RATE:
+		b->net_rate = optarg;
 		break;
 	case OPT_BZIMAGE:
 		b->bzimage = optarg;
@@ -206,6 +211,7 @@ static const struct figure {
     {"memory", figure_memory, false},
     {"exits", figure_exits, false},
     {"round-trip", figure_round_trip, true},
+    {"net", figure_net, true},
 };
 
 static void measure(struct options *o, struct results *r)

@@ -16,6 +16,7 @@ struct bench {
 	const char *floor_restore;	/* the floor of a restore */
 	const char *first;		/* the 50 MB kernel whose first instructions end it */
 	const char *exits;		/* tests/guest/payloads/round_trip.c */
+	const char *net_rate;		/* tests/guest/payloads/net_rate.c; NULL: no net figures */
 	const char *bzimage;		/* a Linux guest, */
 	const char *vmlinux;		/* the same unpacked, */
 	const char *root;		/* and its root image */
@@ -37,6 +38,7 @@ struct vm {
 	bool no_assist;	   /* minivm only: no help for emulating hosts, whose steps would count */
 	const char *stats; /* minivm only: file for its statistics; NULL: none */
 	const char *name;  /* minivm only: for its commands; NULL: none */
+	const char *tap;   /* minivm and QEMU only: its network device; NULL: none */
 };
 
 #define ARGV_MAX 48
@@ -73,5 +75,6 @@ void figure_exits(struct bench *b, struct results *r);	  /* on the way to init, 
 void figure_restore(struct bench *b, struct results *r);
 void figure_restore_syscalls(struct bench *b, struct results *r);
 void figure_round_trip(struct bench *b, struct results *r);
+void figure_net(struct bench *b, struct results *r); /* frames through a tap */
 
 #endif

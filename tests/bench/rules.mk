@@ -6,8 +6,8 @@
 BENCH := tests/bench
 BENCH_ROUNDS ?=
 
-BENCH_OBJ := $(patsubst %,$(B)/obj/$(BENCH)/%.o,bench count figures figures_restore pss result vmm watch) \
-	$(patsubst %,$(B)/obj/tests/lib/%.o,proc stream tap)
+BENCH_OBJ := $(patsubst %,$(B)/obj/$(BENCH)/%.o,bench count figures figures_net figures_restore pss result vmm watch) \
+	$(patsubst %,$(B)/obj/tests/lib/%.o,net_peer proc stream tap)
 $(BENCH_OBJ): CPPFLAGS += -Itests/lib
 $(B)/bench: $(BENCH_OBJ)
 	@echo "  LD      $@"
@@ -31,7 +31,7 @@ $(B)/bench-first.elf: $(B)/obj/$(BENCH)/first.o $(BENCH)/first.ld
 		-Wl,-T,$(BENCH)/first.ld -o $@ $<
 
 .PHONY: bench bench-build
-bench-build: $(B)/bench $(FLOORS) $(B)/bench-first.elf $(B)/guest/round_trip.elf $(B)/minivm $(B)/guest/vmlinux
+bench-build: $(B)/bench $(FLOORS) $(B)/bench-first.elf $(B)/guest/round_trip.elf $(B)/guest/net_rate.elf $(B)/minivm $(B)/guest/vmlinux
 bench:
 	$(Q)tests/deps.sh bench
 	$(Q)$(MAKE) --no-print-directory -j2 bench-build rootfs

@@ -17,7 +17,7 @@ done
 shift $((OPTIND - 1))
 rounds=${1:-}
 [ $# = 0 ] || shift
-files="build/minivm build/bench build/floor build/floor-restore build/bench-first.elf build/guest/round_trip.elf
+files="build/minivm build/bench build/floor build/floor-restore build/bench-first.elf build/guest/round_trip.elf build/guest/net_rate.elf
 	guest-images/kernel/bzImage build/guest/vmlinux build/guest/root.img"
 
 direct() {
@@ -27,7 +27,7 @@ direct() {
 	trap "rm -rf '$work'" EXIT
 	set -- "$@" --minivm build/minivm --floor build/floor --floor-restore build/floor-restore \
 		--first build/bench-first.elf \
-		--exits build/guest/round_trip.elf --bzimage guest-images/kernel/bzImage \
+		--exits build/guest/round_trip.elf --net-rate build/guest/net_rate.elf --bzimage guest-images/kernel/bzImage \
 		--vmlinux build/guest/vmlinux --root build/guest/root.img --work "$work" \
 		--rounds "${rounds:-20}" --json build/bench.json
 	command -v qemu-system-x86_64 >/dev/null && set -- "$@" --qemu "$(command -v qemu-system-x86_64)"
@@ -77,6 +77,7 @@ for d in usr lib lib64; do
 	done
 done
 set -- $* --minivm ./minivm --floor ./floor --floor-restore ./floor-restore --first bench-first.elf --exits round_trip.elf \\
+	--net-rate net_rate.elf \\
 	--bzimage bzImage --vmlinux vmlinux --root root.img --work work --rounds ${rounds:-7}
 for r in qemu:qemu-system-x86_64 kvmtool:lkvm firecracker:firecracker; do
 	p=\$(command -v \${r#*:}) && set -- "\$@" --\${r%:*} \$p

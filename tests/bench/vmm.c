@@ -56,6 +56,8 @@ static bool minivm_argv(const struct bench *b, const struct vm *vm, struct argv 
 		add2(a, "--stats", vm->stats);
 	if (vm->name)
 		add2(a, "--name", vm->name);
+	if (vm->tap)
+		add2(a, "--net", text(a, "tap=%s", vm->tap));
 	return true;
 }
 
@@ -94,6 +96,12 @@ static bool qemu_argv(const struct bench *b, const struct vm *vm, struct argv *a
 		     text(a, "id=d,if=none,format=raw,file=%s%s", vm->disk,
 			  vm->disk_ro ? ",readonly=on" : ""));
 		add2(a, "-device", "virtio-blk-device,drive=d");
+	}
+	if (vm->tap) {
+		add2(a, "-name", "bench,debug-threads=on"); /* a vCPU's thread is told by its name */
+		add2(a, "-netdev",
+		     text(a, "tap,id=n,ifname=%s,script=no,downscript=no,vhost=off", vm->tap));
+		add2(a, "-device", "virtio-net-device,netdev=n,mac=02:00:00:00:00:01");
 	}
 	return true;
 }
