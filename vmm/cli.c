@@ -326,6 +326,15 @@ static const struct cli_option option_table[] = {
 	.more = "Without words the disk is read-only or has an overlay as it was. See SNAPSHOTS.",
     },
     {
+	.name = "net",
+	.arg = "ID=WORD[,WORD]...",
+	.commands = CLI_CMD_RESTORE,
+	.set = config_replace_net,
+	.repeat = true,
+	.help = "restore: another end of a network device",
+	.more = "The words are those of a first start; address and MTU stay. See SNAPSHOTS.",
+    },
+    {
 	.name = "hostname",
 	.arg = "NAME",
 	.commands = CLI_CMD_RESTORE,

@@ -199,3 +199,43 @@ int config_add_device(struct vm_config *config, const struct config_kind *kind, 
 	free(copy);
 	return rc < 0 ? err_context(err, "%s", config_quote(quoted, text)) : 0;
 }
+
+/* --- a restored machine's --- */
+
+static void *find_device(struct vm_config *config, const struct config_kind *kind, const char *id,
+			 size_t len)
+{
+	for (unsigned i = 0; i < kind->count(config); i++) {
+		const char *has = kind->id(config, i);
+
+		if (has != NULL && strncmp(has, id, len) == 0 && has[len] == '\0')
+			return kind->at(config, i);
+	}
+	return NULL;
+}
+
+int config_replace_device(struct vm_config *config, const struct config_kind *kind,
+			  const char *text, const char *dir, struct err *err)
+{
+	const char *equals = strchr(text, '=');
+	char quoted[CONFIG_QUOTE_MAX];
+	struct vm_config scratch = {0};
+	void *device;
+	int rc;
+
+	if (equals == NULL || equals == text || equals[1] == '\0')
+		return err_set(err, EINVAL, "%s is not ID=%s", config_quote(quoted, text),
+			       kind->replacement);
+	device = find_device(config, kind, text, (size_t)(equals - text));
+	if (device == NULL)
+		return err_set(err, EINVAL, "%s: the saved machine has no such %s",
+			       config_quote(quoted, text), kind->name);
+	rc = config_add_device(&scratch, kind, equals + 1, dir, err);
+	if (rc == 0 && kind->id(&scratch, 0) != NULL)
+		rc = err_set(err, EINVAL, "%s: a %s keeps its id", config_quote(quoted, text),
+			     kind->name);
+	if (rc == 0)
+		rc = kind->replace(device, kind->at(&scratch, 0), err);
+	kind->clear(&scratch);
+	return rc;
+}

@@ -159,6 +159,25 @@ static void *add_disk(struct vm_config *config, struct err *err)
 	return disk;
 }
 
+/* It keeps its id, and how it is written if nothing was said. */
+static int replace_disk(void *device, void *with, struct err *err)
+{
+	struct disk_config *disk = device, *fresh = with;
+	char *id = disk->id;
+
+	(void)err;
+	if (!fresh->readonly && !fresh->overlay) {
+		fresh->readonly = disk->readonly;
+		fresh->overlay = disk->overlay;
+	}
+	free(disk->path);
+	free(disk->overlay_file);
+	*disk = *fresh;
+	disk->id = id;
+	*fresh = (struct disk_config){0};
+	return 0;
+}
+
 const struct config_kind config_disk_kind = {
     .name = "disk",
     .words = disk_words,
@@ -171,6 +190,9 @@ const struct config_kind config_disk_kind = {
     .set_id = set_id,
     .add = add_disk,
     .check = check_disk,
+    .replacement = "PATH",
+    .replace = replace_disk,
+    .clear = config_clear_disks,
 };
 
 int config_set_disk(struct vm_config *config, const char *text, const char *dir, struct err *err)
@@ -189,54 +211,8 @@ void config_clear_disks(struct vm_config *config)
 	config->disk_count = 0;
 }
 
-static struct disk_config *find_disk(struct vm_config *config, const char *id, size_t len)
-{
-	for (unsigned i = 0; i < config->disk_count; i++) {
-		const char *has = config->disk[i].id;
-
-		if (has != NULL && strncmp(has, id, len) == 0 && has[len] == '\0')
-			return &config->disk[i];
-	}
-	return NULL;
-}
-
-/* `fresh` in place of `disk`, which keeps its id, and how it is written if nothing was said. */
-static void replace_disk(struct disk_config *disk, struct disk_config *fresh)
-{
-	char *id = disk->id;
-
-	if (!fresh->readonly && !fresh->overlay) {
-		fresh->readonly = disk->readonly;
-		fresh->overlay = disk->overlay;
-	}
-	free(disk->path);
-	free(disk->overlay_file);
-	*disk = *fresh;
-	disk->id = id;
-}
-
 int config_replace_disk(struct vm_config *config, const char *text, const char *dir,
 			struct err *err)
 {
-	const char *equals = strchr(text, '=');
-	char quoted[CONFIG_QUOTE_MAX];
-	struct vm_config scratch = {0};
-	struct disk_config *disk = NULL;
-	int rc;
-
-	if (equals == NULL || equals == text || equals[1] == '\0')
-		return err_set(err, EINVAL, "%s is not ID=PATH", config_quote(quoted, text));
-	disk = find_disk(config, text, (size_t)(equals - text));
-	if (disk == NULL)
-		return err_set(err, EINVAL, "%s: the saved machine has no such disk",
-			       config_quote(quoted, text));
-	rc = config_set_disk(&scratch, equals + 1, dir, err);
-	if (rc == 0 && scratch.disk[0].id != NULL)
-		rc = err_set(err, EINVAL, "%s: a disk keeps its id", config_quote(quoted, text));
-	if (rc == 0) {
-		replace_disk(disk, &scratch.disk[0]);
-		scratch.disk_count = 0;
-	}
-	config_clear_disks(&scratch);
-	return rc;
+	return config_replace_device(config, &config_disk_kind, text, dir, err);
 }

@@ -322,6 +322,23 @@ static void *add_net(struct vm_config *config, struct err *err)
 	return net;
 }
 
+/* It keeps what the guest was told: its address and MTU, and its id. */
+static int replace_net(void *device, void *with, struct err *err)
+{
+	struct net_config *net = device, *fresh = with;
+
+	if (fresh->has_mac || fresh->mtu != 0)
+		return err_set(err, EINVAL, "a restored network device keeps its address and MTU");
+	memcpy(fresh->mac, net->mac, sizeof(fresh->mac));
+	fresh->has_mac = net->has_mac;
+	fresh->mtu = net->mtu;
+	fresh->id = net->id;
+	free(net->target);
+	*net = *fresh;
+	*fresh = (struct net_config){.kind = NET_NONE};
+	return 0;
+}
+
 const struct config_kind config_net_kind = {
     .name = "net",
     .words = net_words,
@@ -332,11 +349,19 @@ const struct config_kind config_net_kind = {
     .set_id = set_id,
     .add = add_net,
     .check = check_net,
+    .replacement = "WORD",
+    .replace = replace_net,
+    .clear = config_clear_nets,
 };
 
 int config_set_net(struct vm_config *config, const char *text, const char *dir, struct err *err)
 {
 	return config_add_device(config, &config_net_kind, text, dir, err);
+}
+
+int config_replace_net(struct vm_config *config, const char *text, const char *dir, struct err *err)
+{
+	return config_replace_device(config, &config_net_kind, text, dir, err);
 }
 
 void config_clear_nets(struct vm_config *config)

@@ -219,6 +219,7 @@ config_set_fn config_set_grace;
 config_set_fn config_set_name;
 config_set_fn config_set_api_sock;
 config_set_fn config_replace_disk; /* ID=PATH[,word]..., of a disk that is there */
+config_set_fn config_replace_net;  /* ID=word[,word]..., of a network device that is there */
 
 /* Forget what a file said, where the command line replaces it. */
 void config_clear_cmdline(struct vm_config *config);
@@ -267,6 +268,12 @@ struct config_kind {
 	void *(*add)(struct vm_config *config, struct err *err);
 	/* What only a whole one can tell: something is missing, words exclude each other. */
 	int (*check)(const void *device, struct err *err);
+	/* What stands behind "ID=" where a restored machine gets another: "PATH". */
+	const char *replacement;
+	/* `fresh`, checked, in place of `device`, which keeps what its guest knows; what `fresh`
+	   owns is taken over. */
+	int (*replace)(void *device, void *fresh, struct err *err);
+	void (*clear)(struct vm_config *config); /* there are none then */
 };
 
 extern const struct config_kind config_disk_kind;
@@ -278,6 +285,9 @@ extern const struct config_kind *const config_device_kinds[CONFIG_DEVICE_KINDS];
 /* `--disk TEXT`: a device more. */
 int config_add_device(struct vm_config *config, const struct config_kind *kind, const char *text,
 		      const char *dir, struct err *err);
+/* "ID=VALUE": another in place of the one that has this id. */
+int config_replace_device(struct vm_config *config, const struct config_kind *kind,
+			  const char *text, const char *dir, struct err *err);
 
 /* "yes" or "no"; NULL is yes. */
 int config_parse_yes_no(const char *text, bool *out, struct err *err);

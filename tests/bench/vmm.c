@@ -98,7 +98,8 @@ static bool qemu_argv(const struct bench *b, const struct vm *vm, struct argv *a
 		add2(a, "-device", "virtio-blk-device,drive=d");
 	}
 	if (vm->tap) {
-		add2(a, "-name", "bench,debug-threads=on"); /* a vCPU's thread is told by its name */
+		add2(a, "-name",
+		     "bench,debug-threads=on"); /* a vCPU's thread is told by its name */
 		add2(a, "-netdev",
 		     text(a, "tap,id=n,ifname=%s,script=no,downscript=no,vhost=off", vm->tap));
 		add2(a, "-device", "virtio-net-device,netdev=n,mac=02:00:00:00:00:01");

@@ -157,7 +157,7 @@ case_fn case_snapshot, case_snapshot_two_cpus, case_snapshot_again, case_snapsho
 /* suite_moved.c */
 case_fn case_snapshot_devices;
 /* suite_net.c */
-case_fn case_net_tap, case_net_tap_gone, case_net_user;
+case_fn case_net_tap, case_net_tap_gone, case_net_user, case_snapshot_net;
 /* suite_balloon.c */
 case_fn case_balloon_reporting, case_balloon_target;
 /* suite_start.c */

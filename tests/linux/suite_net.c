@@ -338,18 +338,18 @@ void case_net_tap_gone(struct test *t)
  * A connection from the host's loopback through passt to the guest's service. The client speaks
  * first: the passt of Debian 12 acknowledges the guest's SYN-ACK only when it has data to send.
  */
-static void call_guest(struct test *t)
+static void call_guest(struct test *t, unsigned port)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(FORWARDED)};
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	struct timeval tv = {.tv_sec = 60};
 
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
 	inet_pton(AF_INET, "127.0.0.1", &a.sin_addr);
 	if (connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || send(fd, "G", 1, 0) != 1)
-		wrong(t, "forwarded port: %s", strerror(errno));
+		wrong(t, "forwarded port %u: %s", port, strerror(errno));
 	else if (!get_bytes(fd, 3, net_bytes(t)) || send(fd, "y", 1, MSG_NOSIGNAL) != 1)
-		wrong(t, "the guest's service sent something else");
+		wrong(t, "the guest's service behind port %u sent something else", port);
 	close(fd);
 }
 
@@ -372,34 +372,134 @@ static bool write_file(const char *path, const char *content)
 	return f && fclose(f) == 0 && ok;
 }
 
-void case_net_user(struct test *t)
+/* False: the case is skipped or has its verdict. net_leave() in any case. */
+static bool user_enter(struct net *n, struct test *t, const char *resolver)
 {
-	char resolver[160];
-	const struct vm_request req = {
+	if (!net_enter(n, t))
+		return false;
+	if (system("command -v passt >/dev/null 2>&1")) {
+		t->skip = "passt is not installed here";
+		return false;
+	}
+	if (!write_file(resolver, "nameserver " RESOLVER "\n"))
+		return false;
+	n->names = start_names(n);
+	return n->names > 0;
+}
+
+/* A guest with DHCP, names, a fetch, a post, and then a service; and `more` groups. */
+static void user_request(struct test *t, struct vm_request *req, const char *more)
+{
+	*req = (struct vm_request){
 	    .args = {"--net", "user,forward=tcp:8080:80"},
-	    .checks = text(t, "net=dhcp," SERVER_NAME ",%llu,65520 netserve=%llu",
-			   (unsigned long long)net_bytes(t), (unsigned long long)net_bytes(t)),
+	    .checks =
+		text(t, "net=dhcp," SERVER_NAME ",%llu,65520 netserve=%llu %s",
+		     (unsigned long long)net_bytes(t), (unsigned long long)net_bytes(t), more),
 	    .noisy = true,
 	    .others = true, /* passt's words */
 	    .prepare = use_resolver,
-	    .opaque = resolver,
 	    .limit_s = 60,
 	};
+}
+
+void case_net_user(struct test *t)
+{
+	char resolver[160];
+	struct vm_request req;
 	struct net n;
 	struct vm vm;
 
+	user_request(t, &req, "");
 	snprintf(resolver, sizeof(resolver), "%s/resolv.conf", t->dir);
-	if (system("command -v passt >/dev/null 2>&1")) {
-		t->skip = "passt is not installed here";
-		return;
-	}
-	if (net_enter(&n, t) && write_file(resolver, "nameserver " RESOLVER "\n")) {
-		n.names = start_names(&n);
+	req.opaque = resolver;
+	if (user_enter(&n, t, resolver)) {
 		vm_start(t, &vm, &req);
 		if (vm_expect(&vm, "net: serving"))
-			call_guest(t);
+			call_guest(t, FORWARDED);
 		vm_finish(&vm, 0);
 		judge(t, &vm);
+		vm_free(&vm);
+	}
+	net_leave(&n);
+}
+
+/* --- clones, each with a passt of its own --- */
+
+#define CLONES 2
+
+static bool save(struct test *t, const char *name, const char *dir)
+{
+	const char *const argv[] = {t->opt->minivm, "snapshot", name, dir, NULL};
+	const struct proc_request req = {.argv = argv};
+	struct proc p;
+	int status = -1;
+
+	if (proc_start(&p, &req))
+		return false;
+	if (!proc_wait(&p, 60000, &status) || status != 0)
+		wrong(t, "`minivm snapshot`: status %d: %s", status, p.err.data);
+	proc_free(&p);
+	return status == 0;
+}
+
+static void start_clone(struct test *t, struct vm *vm, struct vm_request *req, const char *dir,
+			unsigned port)
+{
+	*req = (struct vm_request){
+	    .whole_argv = true,
+	    .args = {"restore", dir, "--net", text(t, "net0=user,forward=tcp:%u:80", port)},
+	    .ignore_out = true,
+	    .noisy = true,
+	    .others = true,
+	    .limit_s = 60,
+	};
+	vm_start(t, vm, req);
+}
+
+/* All at once: the guest that was saved while it waited for a connection gets one in each. */
+static void run_clones(struct test *t, const char *dir)
+{
+	struct vm_request req[CLONES];
+	struct vm vm[CLONES];
+
+	for (unsigned i = 0; i < CLONES; i++)
+		start_clone(t, &vm[i], &req[i], dir, FORWARDED + 1 + i);
+	for (unsigned i = 0; i < CLONES; i++)
+		proc_idle(&vm[i].p, 500); /* a passt listens some milliseconds after its start */
+	for (unsigned i = 0; i < CLONES; i++)
+		call_guest(t, FORWARDED + 1 + i);
+	for (unsigned i = 0; i < CLONES; i++) {
+		if (!vm_expect(&vm[i], "ok - net: serve"))
+			wrong(t, "clone %u: %s%s", i, vm[i].p.out.data, vm[i].p.err.data);
+		/* How they end in order is for suite_snapshot.c, see stop_clone(). */
+		vm_kill(&vm[i], SIGKILL);
+		vm_free(&vm[i]);
+	}
+}
+
+void case_snapshot_net(struct test *t)
+{
+	const char *name = text(t, "net-%d", (int)getpid());
+	const char *dir = scratch_path(t, "snap");
+	struct vm_request req;
+	char resolver[160];
+	struct net n;
+	struct vm vm;
+
+	user_request(t, &req, "wait");
+	req.no_done = true;
+	snprintf(resolver, sizeof(resolver), "%s/resolv.conf", t->dir);
+	req.opaque = resolver;
+	req.args[2] = "--name";
+	req.args[3] = name;
+	setenv("XDG_RUNTIME_DIR", t->dir, 1);
+	if (user_enter(&n, t, resolver)) {
+		vm_start(t, &vm, &req);
+		if (vm_expect(&vm, "net: serving") && save(t, name, dir))
+			run_clones(t, dir);
+		call_guest(t, FORWARDED);
+		vm_expect(&vm, "ok - net: serve");
+		vm_kill(&vm, SIGKILL);
 		vm_free(&vm);
 	}
 	net_leave(&n);

@@ -130,6 +130,55 @@ Test(cli_layer, no_such_disk)
 	cli_result_free(&b);
 }
 
+/* A clone's frames go elsewhere; what its guest knows stays. */
+Test(cli_layer, another_network)
+{
+	static const char *const refused[] = {"net9=user",
+					      "net0=tap=t,mac=02:00:00:00:00:09",
+					      "net0=user,mtu=1400",
+					      "net0=tap=t,id=x",
+					      "net0=",
+					      "tap=t",
+					      "net0=forward=tcp:1:1"};
+	struct cli_result a, b;
+	struct err err;
+
+	cr_assert_eq(parse(&a,
+			   WORDS("minivm", "--kernel", "/k", "--net",
+				 "tap=tap0,mac=02:00:00:00:00:01,mtu=9000", "--net",
+				 "user,id=out,forward=tcp:8080:80"),
+			   &err),
+		     0, "%s", err.text);
+	save(&a);
+	cr_assert_eq(restore(&b,
+			     WORDS("minivm", "restore", "s", "--net", "net0=user,forward=udp:53:53",
+				   "--net=out=passt=/p"),
+			     &err),
+		     0, "%s", err.text);
+	cr_expect_eq(b.config.net_count, 2);
+	cr_expect_eq(b.config.net[0].kind, NET_USER);
+	cr_expect_null(b.config.net[0].target);
+	cr_expect_eq(b.config.net[0].forward_count, 1);
+	cr_expect_eq(b.config.net[0].mac[5], 1);
+	cr_expect(b.config.net[0].has_mac);
+	cr_expect_eq(b.config.net[0].mtu, 9000);
+	cr_expect_str_eq(b.config.net[0].id, "net0");
+	cr_expect_eq(b.config.net[1].kind, NET_PASST);
+	cr_expect_eq(b.config.net[1].forward_count, 0);
+	cr_expect_str_eq(b.config.net[1].target, "/p");
+	cli_result_free(&b);
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+		char text[64];
+
+		snprintf(text, sizeof(text), "%s", refused[i]);
+		save(&a);
+		cr_expect_eq(restore(&b, WORDS("minivm", "restore", "s", "--net", text), &err),
+			     -EINVAL, "%s", refused[i]);
+		cli_result_free(&b);
+	}
+	cli_result_free(&a);
+}
+
 /* The file's text is kept, not its name: it may change or go. */
 Test(cli_layer, configuration_file)
 {
