@@ -233,28 +233,39 @@ static unsigned own_memory(const struct proc *p)
 	return share > private ? share : private;
 }
 
-/* While all of them are there, and have nothing to do but their timers and a disk. */
+static int by_size(const void *a, const void *b)
+{
+	unsigned x = *(const unsigned *)a, y = *(const unsigned *)b;
+
+	return (x > y) - (x < y);
+}
+
+/*
+ * While all of them are there, and have nothing to do but their timers and a disk. What each has
+ * written counts for itself; pages that it alone has looked at so far are there or not as they take
+ * turns, so of all there is of a clone's own the middle one of them is judged.
+ */
 static void check_memory(struct test *t, struct proc *p, unsigned count)
 {
-	unsigned most = 0, written = 0;
+	unsigned own[CLONES_MAX], most_written = 0;
 
 	for (unsigned i = 0; i < count; i++)
 		proc_idle(&p[i], CLONE_SETTLE_MS / count);
 	for (unsigned i = 0; i < count; i++) {
-		unsigned own = own_memory(&p[i]);
+		unsigned written = memory_of(p[i].pid, "Pss_Anon");
 
-		if (own == 0)
+		own[i] = own_memory(&p[i]);
+		if (own[i] == 0)
 			wrong(t, "a restored machine is gone: %s", p[i].err.data);
-		if (own > most) {
-			most = own;
-			written = memory_of(p[i].pid, "Pss_Anon");
-		}
+		most_written = written > most_written ? written : most_written;
 	}
-	if (most > CLONE_KIB_MAX && count >= CLONES_THAT_SHARE)
-		wrong(t, "one of %u clones has %u KiB of its own, at most %u may be", count, most,
-		      CLONE_KIB_MAX);
-	tap_note(text(t, "%u clones at once, the largest has %u KiB of its own, %u written", count,
-		      most, written));
+	qsort(own, count, sizeof(own[0]), by_size);
+	tap_note(text(t, "%u clones at once have %u KiB of their own, the largest %u; %u written",
+		      count, own[count / 2], own[count - 1], most_written));
+	if (count >= CLONES_THAT_SHARE &&
+	    (own[count / 2] > CLONE_KIB_MAX || most_written > CLONE_KIB_MAX))
+		wrong(t, "clones have %u KiB of their own, one has written %u; at most %u may be",
+		      own[count / 2], most_written, CLONE_KIB_MAX);
 }
 
 static void restore_at_once(struct test *t, const char *dir, unsigned count)
