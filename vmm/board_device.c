@@ -114,7 +114,12 @@ static unsigned balloon_wanted(const struct vm_config *config)
 static int balloon_make(struct machine *m, unsigned index, void **dev, struct err *err)
 {
 	const struct virtio_balloon_options opt = {
-	    .mem = &m->mem, .target = m->config->balloon_size, .log = m->log};
+	    .mem = &m->mem,
+	    .target = m->config->balloon_size,
+	    .loop = m->device_io.loop,
+	    .stats_ns = m->config->balloon_stats * 1000000000ull,
+	    .log = m->log,
+	};
 	struct virtio_balloon *balloon;
 	int ret = virtio_balloon_new(&opt, &balloon, err);
 

@@ -197,7 +197,7 @@ static const struct cli_option option_table[] = {
     },
     {
 	.name = "balloon",
-	.arg = "off|on|SIZE",
+	.arg = "off|on|SIZE[,stats=SECONDS]",
 	.commands = CLI_CMD_RUN,
 	.section = "machine",
 	.key = "balloon",
@@ -205,7 +205,8 @@ static const struct cli_option option_table[] = {
 	.words = "off on",
 	.help = "memory goes back to the host (default off)",
 	.more = "on: what the guest frees goes back by itself (free page reporting). SIZE: the "
-		"guest gives up so much of its memory from the start, too. See MEMORY BALLOON.",
+		"guest gives up so much of its memory from the start, too. stats: how often it "
+		"is asked for its statistics; else it tells them once. See MEMORY BALLOON.",
     },
     {
 	.name = "agent",

@@ -129,7 +129,7 @@ int config_parse_size(const char *text, uint64_t *bytes, struct err *err)
 		if (shift >= 0)
 			end++;
 	}
-	if (end == NULL || *end != '\0' || v > UINT64_MAX >> shift)
+	if (end == NULL || shift < 0 || *end != '\0' || v > UINT64_MAX >> shift)
 		return err_set(
 		    err, EINVAL,
 		    "%s is not a size; a size is a whole number of bytes, or one with K, M, G "
@@ -307,13 +307,12 @@ int config_set_rng(struct vm_config *config, const char *text, const char *dir, 
 	return 0;
 }
 
-/* That it is less than the machine has is for config_finish(). */
-int config_set_balloon(struct vm_config *config, const char *text, const char *dir, struct err *err)
+/* "off", "on" or a size. That it is less than the machine has is for config_finish(). */
+static int parse_balloon(struct vm_config *config, const char *text, struct err *err)
 {
 	char quoted[CONFIG_QUOTE_MAX];
 	uint64_t size = 0;
 
-	(void)dir;
 	if (strcmp(text, "on") != 0 && strcmp(text, "off") != 0 &&
 	    (config_parse_size(text, &size, err) < 0 || size == 0 ||
 	     size % CONFIG_MEMORY_UNIT != 0))
@@ -323,6 +322,29 @@ int config_set_balloon(struct vm_config *config, const char *text, const char *d
 	config->balloon = strcmp(text, "off") != 0;
 	config->balloon_size = size;
 	return 0;
+}
+
+#define BALLOON_STATS	  ",stats="
+#define BALLOON_STATS_MAX 3600
+
+int config_set_balloon(struct vm_config *config, const char *text, const char *dir, struct err *err)
+{
+	const char *stats = strstr(text, BALLOON_STATS);
+	char first[32];
+	int rc;
+
+	(void)dir;
+	config->balloon_stats = 0;
+	if (stats == NULL || stats - text >= (ptrdiff_t)sizeof(first))
+		return parse_balloon(config, text, err);
+	memcpy(first, text, (size_t)(stats - text));
+	first[stats - text] = '\0';
+	rc = parse_balloon(config, first, err);
+	if (rc == 0 && !config->balloon)
+		rc = err_set(err, EINVAL, "there are no statistics of a balloon that is off");
+	return rc < 0 ? rc
+		      : config_parse_number(stats + strlen(BALLOON_STATS), 1, BALLOON_STATS_MAX,
+					    &config->balloon_stats, err);
 }
 
 int config_set_agent(struct vm_config *config, const char *text, const char *dir, struct err *err)

@@ -13,8 +13,8 @@
  * reports (there is no free page hint queue, the third kind).
  *
  * The statistics buffer belongs to the device until it wants fresh ones (§5.5.6.3). It stays in its
- * ring: it is popped, read and put back. Once it has been read, and the driver kicks with another,
- * there is news.
+ * ring: it is popped, read and put back. When a timer says that it is time for news the driver gets
+ * it back, fills it anew and kicks.
  */
 #include "minivm/virtio_balloon.h"
 
@@ -61,6 +61,9 @@ struct virtio_balloon {
 	/* The loop's. */
 	struct virtio *virtio; /* NULL: not active */
 	bool stats;	       /* queue 2 has statistics */
+	bool paused;
+	uint64_t stats_ns;	 /* 0: no timer */
+	struct loop_timer timer; /* until they are asked for */
 	bool reporting;
 	unsigned spent; /* in this turn */
 	struct vq_chain chain;
@@ -202,6 +205,40 @@ static int look_at_stats(struct virtio_balloon *b)
 	return 0;
 }
 
+/* -EPROTO, or 0. Afterwards the queue waits for a kick with the next buffer. */
+static int ask_for_stats(struct virtio_balloon *b)
+{
+	struct virtqueue *vq = virtio_queue(b->virtio, BALLOON_STATS);
+	int ret = vq_pop(vq, &b->chain);
+
+	/* 0: the driver has not answered yet. */
+	if (ret != 1)
+		return ret;
+	vq_push(vq, &b->chain, 0);
+	if (vq_enable_notify(vq))
+		ret = look_at_stats(b);
+	virtio_signal_queue(b->virtio, BALLOON_STATS);
+	return ret < 0 ? ret : 0;
+}
+
+static void stats_due(void *opaque)
+{
+	struct virtio_balloon *b = opaque;
+
+	if (!b->virtio || !b->stats || b->paused)
+		return;
+	if (ask_for_stats(b) < 0)
+		virtio_needs_reset(b->virtio);
+	else
+		loop_timer_arm(&b->timer, b->stats_ns);
+}
+
+static void wait_for_stats(struct virtio_balloon *b)
+{
+	if (b->stats_ns > 0)
+		loop_timer_arm(&b->timer, b->virtio && b->stats && !b->paused ? b->stats_ns : 0);
+}
+
 /* Bounded; 1: there is more. */
 static int drain(struct virtio_balloon *b, unsigned queue)
 {
@@ -285,6 +322,7 @@ static void balloon_activate(void *dev, struct virtio *virtio, uint64_t features
 	b->virtio = virtio;
 	b->stats = (features & BALLOON_BIT(VIRTIO_BALLOON_F_STATS_VQ)) != 0;
 	b->reporting = (features & BALLOON_BIT(VIRTIO_BALLOON_F_REPORTING)) != 0;
+	wait_for_stats(b);
 }
 
 static void balloon_reset(void *dev)
@@ -292,12 +330,35 @@ static void balloon_reset(void *dev)
 	struct virtio_balloon *b = dev;
 
 	b->virtio = NULL;
+	b->paused = false;
 	atomic_store(&b->actual, 0);
+	wait_for_stats(b);
 }
 
 static void balloon_destroy(void *dev)
 {
-	free(dev);
+	struct virtio_balloon *b = dev;
+
+	if (b->stats_ns > 0)
+		loop_timer_destroy(&b->timer);
+	free(b);
+}
+
+/* Nothing is in flight but for the timer. */
+static void balloon_pause(void *dev)
+{
+	struct virtio_balloon *b = dev;
+
+	b->paused = true;
+	wait_for_stats(b);
+}
+
+static void balloon_resume(void *dev)
+{
+	struct virtio_balloon *b = dev;
+
+	b->paused = false;
+	wait_for_stats(b);
 }
 
 static int balloon_save(void *dev, struct state_writer *w, struct err *err)
@@ -334,6 +395,8 @@ const struct virtio_ops virtio_balloon_ops = {
     .notify = balloon_notify,
     .reset = balloon_reset,
     .destroy = balloon_destroy,
+    .pause = balloon_pause,
+    .resume = balloon_resume,
     .state_version = 1,
     .save = balloon_save,
     .restore = balloon_restore,
@@ -348,6 +411,11 @@ int virtio_balloon_new(const struct virtio_balloon_options *opt, struct virtio_b
 		return err_sys(err, ENOMEM, "virtio-balloon");
 	b->mem = opt->mem;
 	b->log = opt->log;
+	b->stats_ns = opt->stats_ns;
+	if (b->stats_ns > 0 && loop_timer_init(opt->loop, &b->timer, stats_due, b, err)) {
+		free(b);
+		return err->code;
+	}
 	atomic_store(&b->target, (uint32_t)(opt->target / VIRTIO_BALLOON_PAGE));
 	*out = b;
 	return 0;

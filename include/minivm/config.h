@@ -138,10 +138,11 @@ struct vm_config {
 	char *console_file; /* with CONSOLE_FILE */
 	bool rng;	    /* an entropy device */
 	bool balloon;
-	bool agent;	       /* a port for the guest's agent, beside `port` */
-	uint64_t rng_rate;     /* bytes a second; 0: no limit */
-	uint64_t balloon_size; /* bytes that the guest is to give up from the start */
-	char *vsock_path;      /* of the host's socket; NULL without */
+	bool agent;		/* a port for the guest's agent, beside `port` */
+	uint64_t rng_rate;	/* bytes a second; 0: no limit */
+	uint64_t balloon_size;	/* bytes that the guest is to give up from the start */
+	char *vsock_path;	/* of the host's socket; NULL without */
+	unsigned balloon_stats; /* seconds between its statistics; 0: told once, at the start */
 	unsigned port_count;
 	struct port_config port[CONFIG_PORTS_MAX];
 	char *hostname; /* that a restored guest is told; or NULL */

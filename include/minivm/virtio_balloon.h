@@ -10,6 +10,7 @@
 
 #include "minivm/err.h"
 #include "minivm/log.h"
+#include "minivm/loop.h"
 #include "minivm/memory.h"
 #include "minivm/virtio.h"
 
@@ -18,6 +19,8 @@
 struct virtio_balloon_options {
 	const struct guest_mem *mem; /* the same as in virtio_env */
 	uint64_t target;	     /* bytes that the guest is to give up; whole pages */
+	struct loop *loop;	     /* the device's; only needed for: */
+	uint64_t stats_ns;	     /* how often statistics are asked for; 0: never */
 	const struct log *log;
 };
 

@@ -97,6 +97,7 @@ static char *dump(const struct cli_result *r)
 	fprintf(out, "name=%s\napi-sock=%s\n", or_none(c->name), or_none(c->api_sock));
 	for (unsigned i = 0; i < r->operands; i++)
 		fprintf(out, "operand%u=%s\n", i, r->operand[i]);
+	fprintf(out, "balloon-stats=%u\n", c->balloon_stats);
 	fprintf(out, "balloon=%s\nballoon-size=%llu\n", c->balloon ? "on" : "off",
 		(unsigned long long)c->balloon_size);
 	fprintf(out, "disks=%u\n", c->disk_count);

@@ -27,14 +27,19 @@ void group_balloon(struct checks *c, char *arg)
 	sleep(seconds);
 }
 
-/* MIB: the driver has put so much into the balloon; the machine's memory is less by that. */
+/*
+ * MIB: the driver has put so much into the balloon; the machine's memory is less by that, and the
+ * kernel's own from the beginning: it is waited until it does not change any more.
+ */
 void group_inflated(struct checks *c, char *arg)
 {
 	uint64_t want = next_number(&arg) << 20, max = next_number(&arg) << 10;
-	uint64_t total = 0;
+	uint64_t total = 0, before = 0;
+	unsigned still = 0;
 	char text[4096], *at;
 
-	for (unsigned i = 0; i < 100 * (c->slow ? c->slow : 1); i++) {
+	for (unsigned i = 0; i < 100 * (c->slow ? c->slow : 1) && still < 10; i++) {
+		before = total;
 		if (read_text("/proc/meminfo", text, sizeof(text)) &&
 		    (at = strstr(text, "MemTotal:"))) {
 			total = 0;
@@ -43,8 +48,7 @@ void group_inflated(struct checks *c, char *arg)
 			for (; *at >= '0' && *at <= '9'; at++)
 				total = total * 10 + (uint64_t)(*at - '0');
 		}
-		if (total <= max - (want >> 10))
-			break;
+		still = total <= max - (want >> 10) && total == before ? still + 1 : 0;
 		usleep(100000);
 	}
 	check(c, total != 0 && total <= max - (want >> 10), "balloon: inflated", "MemTotal %llu kB",
