@@ -17,20 +17,22 @@ struct api;
  * and before machine_destroy().
  */
 int api_open(struct machine *m, const struct cli_result *cli, struct api **out, struct err *err);
-/*
- * Without a machine (CLI_WAIT): a socket that waits for PUT /snapshot/load.
- *
- *	api_open_waiting()	listens; the signals that end minivm are blocked from here on
- *	api_wait()		serves it. 1: a snapshot is named, *state, *memory are its files,
- *valid until the next call; 0: a signal asked us to end; or -errno and then, when the machine was
- *made or not,
- *	api_start()		before machine_run(): the socket is the machine's from now on. It
- *begins paused; then it is resumed, if that was asked for, and the request answered api_failed()
- *answers the request; api_wait() goes on
- */
+
+/* --- without a machine (CLI_WAIT): a socket that waits for PUT /snapshot/load --- */
+
+/* Listens; the signals that end minivm are blocked from here on. */
 int api_open_waiting(const struct cli_result *cli, struct api **out, struct err *err);
+/*
+ * Serves it. 1: a snapshot is named; *state and *memory are its files, valid until the next call.
+ * 0: a signal asked us to end. Or -errno. After a 1 comes api_start() or api_failed().
+ */
 int api_wait(struct api *api, const char **state, const char **memory, struct err *err);
+/*
+ * The machine was made; before machine_run(). The socket is the machine's from now on. The machine
+ * begins paused; then it is resumed, if that was asked for, and the request is answered.
+ */
 int api_start(struct api *api, struct machine *m, struct err *err);
+/* It was not made: the request is told why, and api_wait() goes on. */
 void api_failed(struct api *api, const struct err *why);
 
 void api_close(struct api *api); /* NULL is fine */
