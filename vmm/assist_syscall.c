@@ -24,7 +24,7 @@
  * stack is (the entry has IST 0 in Linux; with an IST the frame is the same), and nothing of the
  * guest's (SWAPGS, CR3 of page-table isolation) has been switched yet. Its IDT, entry and stack
  * are mapped in the user's page tables too under isolation, or the fault would not have come so
- *far. CR2 has been overwritten by the fault, which SYSCALL would not do; nobody can tell.
+ * far. CR2 has been overwritten by the fault, which SYSCALL would not do; nobody can tell.
  *
  * Past the breakpoint. KVM's check knows no RFLAGS.RF: the breakpoint would hit again at once. The
  * entry's first instruction is ENDBR64, CLAC, a NOP or CLD in Linux; these the assist executes
@@ -43,7 +43,7 @@
  *
  * The price: KVM_GUESTDBG_USE_HW_BP takes the debug registers over, the guest's own DR0-3 do not
  * work in native code; and all #DB of the guest come here first (assist_debug_exit() hands them
- *on).
+ * on).
  *
  * Not done: a SYSCALL from 32-bit code (CSTAR), which host back ends do not deliver at all.
  */

@@ -5,10 +5,11 @@
  *
  * A directory of the user's own (mode 0700) with
  *	c1-<SHA-256>	an entry, named by the content of the kernel file it was made from
- *	k1-<...>	a hard link to an entry, named by (device, inode, size, mtime, ctime) of
- *that file t1-<random>	an entry being written An entry is written under a temporary name, synced,
- *linked in, never changed, and evicted by unlink; so what is mapped stays what it was, whatever
- *happens to the user's file.
+ *	k1-<...>	a hard link to an entry, by that file's device, inode, size, mtime, ctime
+ *	t1-<random>	an entry being written
+ *
+ * An entry is written under a temporary name, synced, linked in, never changed, and evicted by
+ * unlink; so what is mapped stays what it was, whatever happens to the user's file.
  *
  * A cache that does not work is no error: every function but kcache_open() of a directory that the
  * user named says why in a debug message, and the caller does without.

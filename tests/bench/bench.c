@@ -10,7 +10,7 @@
  *
  * --counts: only what does not depend on time (system calls, memory, exits), once each, and the
  * result as test lines: a regression of these fails the tests. Exit status: 0 if everything could
- *be measured (with --counts: and no target was missed), else 1. A static program that wants
+ * be measured (with --counts: and no target was missed), else 1. A static program that wants
  * /dev/kvm and nothing else.
  */
 #include "bench.h"

@@ -8,7 +8,7 @@
  * KVM's state set straight from the mapped state file, with minivm's calls in minivm's order: what
  * KVM supports and the TSC's frequency are asked for, since a restore must compare them; an
  * interrupt line for COM1 and each virtio device, a kick for each of its queues. Then KVM_RUN,
- *once.
+ * once.
  *
  * It leaves out what a user asks of minivm: that the state is what it says (checksum, versions,
  * lengths, features), the configuration, devices with their loops and threads, files and terminal.
