@@ -107,7 +107,7 @@ figures_args="--counts --minivm ./minivm --floor ./floor --floor-restore ./floor
 
 # Runs $job/run in an outer machine. QEMU's multi-threaded emulation hangs or breaks now and then
 # (see tests/outer/hold.c for a case that is understood): a machine that came to no end, or said
-# nothing for three minutes, is started once more, and that is said.
+# nothing for two minutes, is started once more, and that is said.
 outer_run() { # LOG SECONDS [PROCESSORS]
 	local try pid size last quiet
 	for try in 1 2; do
@@ -117,7 +117,7 @@ outer_run() { # LOG SECONDS [PROCESSORS]
 			sleep 1
 			size=$(stat -c %s "$1")
 			quiet=$((size == last ? quiet + 1 : 0)) last=$size
-			[ $quiet -lt 180 ] || kill $pid
+			[ $quiet -lt 120 ] || kill $pid
 		done
 		wait $pid && return 0
 		tail -n 5 "$1"
@@ -273,7 +273,7 @@ stage "payloads, hostile input and Linux inside an outer Linux with ordinary KVM
 outer_job
 
 stage "fuzzing"
-fuzz_time=${FUZZ_TIME:-15}
+fuzz_time=${FUZZ_TIME:-12}
 while read -r line; do
 	echo "$line"
 	case $line in
