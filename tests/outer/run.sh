@@ -2,10 +2,11 @@
 # Runs a job inside an outer Linux that has ordinary KVM (AMD SVM), under QEMU's software emulation:
 # the way to run minivm on a machine without /dev/kvm, and the ordinary host that tests run on.
 #
-# Usage: run.sh [-t SECONDS] [-m MIB] [-c CPUS] [-i] [-d IMAGE] DIR
+# Usage: run.sh [-t SECONDS] [-m MIB] [-c CPUS] [-k WORDS] [-i] [-d IMAGE] DIR
 #	DIR is copied into the machine as /job and `sh /job/run` is run there. Its output is ours, so
 #	is its exit status (255: the machine did not come up or ran out of time).
 #	-i: interactive, the terminal is passed through.
+#	-k: WORDS for its kernel's command line.
 #	-d: IMAGE, an ext4 file system for what is large, is mounted on /disk; what is written there is
 #	thrown away.
 # OUTER=DIR (default build/outer): where the Debian kernel is kept.
@@ -14,13 +15,15 @@ here=$(dirname "$0")
 limit=600
 mem=1536
 cpus=2
+words=
 interactive=0
 disk=
-while getopts t:m:c:id: opt; do
+while getopts t:m:c:k:id: opt; do
 	case $opt in
 	t) limit=$OPTARG ;;
 	m) mem=$OPTARG ;;
 	c) cpus=$OPTARG ;;
+	k) words=$OPTARG ;;
 	i) interactive=1 ;;
 	d) disk=$OPTARG ;;
 	*) exit 255 ;;
@@ -73,7 +76,7 @@ timeout --foreground -k 5 "$limit" qemu-system-x86_64 -nodefaults -no-user-confi
 	-chardev stdio,id=con,signal=off -serial chardev:con -serial "file:$tmp/status" \
 	-device isa-debug-exit,iobase=0x501,iosize=1 "$@" \
 	-kernel "$outer/vmlinuz" -initrd "$tmp/initrd" \
-	-append "console=ttyS0 quiet loglevel=1 tsc=reliable hpet=disable panic=-1 rdinit=/init mitigations=off nokaslr TERM=${TERM:-linux} outer.interactive=$interactive outer.disk=${disk:+1}" \
+	-append "console=ttyS0 quiet loglevel=1 tsc=reliable hpet=disable panic=-1 rdinit=/init mitigations=off nokaslr $words TERM=${TERM:-linux} outer.interactive=$interactive outer.disk=${disk:+1}" \
 	2>"$tmp/qemu.log"
 rc=$?
 status=$(sed -n 's/^status \([0-9]*\).*/\1/p' "$tmp/status" | tail -n 1)
