@@ -144,7 +144,8 @@ void case_sigterm_early(struct test *t)
 	const struct vm_request req = {
 	    .whole_argv = true,
 	    .args = {"--kernel", t->opt->kernel, "--initrd", t->opt->test_initrd, "--cmdline",
-		     "minivm.exec=/usr/bin/checks -- wait"},
+		     "minivm.exec=/usr/bin/checks -- wait", "--grace",
+		     text(t, "%u", 10 * t->opt->slow)},
 	};
 	struct vm vm;
 
