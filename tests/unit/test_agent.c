@@ -177,6 +177,19 @@ AgentTest(done, start_told)
 	cr_assert_eq(agent_state(agent), AGENT_DONE);
 }
 
+/* A buffer of the guest's may be as large as its memory, and the loop is not the agent's alone. */
+AgentTest(a_large_buffer_is_read_in_pieces, start_told)
+{
+	static char large[1 << 20];
+	const struct iovec iov = {large, sizeof(large)};
+
+	say(PORT_OPEN);
+	answer("later", hear(4096), "");
+	cr_assert_eq(agent_state(agent), AGENT_SENT);
+	cr_assert_leq(agent_host.output(agent, &iov, 1, sizeof(large)), 4096u);
+	cr_assert_eq(agent_state(agent), AGENT_SENT);
+}
+
 AgentTest(failed, start_told)
 {
 	say(PORT_OPEN);
