@@ -56,6 +56,10 @@ struct argv {
  */
 bool vm_argv(const struct bench *b, enum who who, const struct vm *vm, struct argv *argv);
 
+struct proc;
+/* Starts it so, with no input. False: as above, or it could not be started, which is a failure. */
+bool vm_start(struct bench *b, enum who who, const struct vm *vm, struct proc *p);
+
 /* "bench: ..." on standard error; what could not be measured makes the run fail. */
 void bench_fail(struct bench *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

@@ -300,19 +300,11 @@ static void round_trip_once(struct bench *b, enum who who, struct row *pio, stru
 			      .disk = b->root,
 			      .disk_ro = true,
 			      .words = who == WHO_QEMU ? "mmio=0xfeb02e00" : NULL};
-	struct proc_request req = {.in_file = "/dev/null"};
-	struct argv argv;
 	struct proc p;
-	int status, rc;
+	int status;
 
-	if (!vm_argv(b, who, &vm, &argv))
+	if (!vm_start(b, who, &vm, &p))
 		return;
-	req.argv = argv.arg;
-	rc = proc_start(&p, &req);
-	if (rc) {
-		bench_fail(b, "%s: %s", who_name(who), strerror(-rc));
-		return;
-	}
 	if (!proc_wait(&p, START_LIMIT_MS, &status) || !strstr(p.out.data, "mmio "))
 		bench_fail(b, "%s: round trips, status %d: %s%s", who_name(who), status, p.out.data,
 			   p.err.data);

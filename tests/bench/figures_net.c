@@ -122,20 +122,12 @@ static void measure_machine(struct bench *b, enum who who, const char *words, st
 {
 	const struct vm vm = {
 	    .kernel = b->net_rate, .mib = NET_MIB, .tap = TAP, .words = words, .no_assist = true};
-	struct proc_request req = {.in_file = "/dev/null"};
-	struct argv argv;
 	struct proc p;
 	bool ok = true;
-	int rc, status;
+	int status;
 
-	if (!vm_argv(b, who, &vm, &argv))
+	if (!vm_start(b, who, &vm, &p))
 		return;
-	req.argv = argv.arg;
-	rc = proc_start(&p, &req);
-	if (rc) {
-		bench_fail(b, "%s: %s", who_name(who), strerror(-rc));
-		return;
-	}
 	for (unsigned i = 0; ok && i < LEGS; i++)
 		ok = measure_leg(&p, i, who, rows);
 	if (!ok || !proc_wait(&p, LEG_MS, &status))

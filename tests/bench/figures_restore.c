@@ -51,17 +51,12 @@ static bool snapshot(const struct bench *b, const char *dir)
 
 static bool save(struct bench *b, struct saved *s)
 {
-	struct proc_request req = {.in_file = "/dev/null"};
-	struct argv argv;
 	struct proc p;
 	bool ok;
 
 	snprintf(s->dir, sizeof(s->dir), "%s/%s", b->work, s->file);
 	s->vm.name = NAME;
-	if (!vm_argv(b, WHO_MINIVM, &s->vm, &argv))
-		return false;
-	req.argv = argv.arg;
-	if (proc_start(&p, &req))
+	if (!vm_start(b, WHO_MINIVM, &s->vm, &p))
 		return false;
 	ok = proc_expect(&p, s->ready, BOOT_MS) && snapshot(b, s->dir);
 	if (!ok)

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "proc.h"
+
 static void add(struct argv *a, const char *arg)
 {
 	if (a->n + 1 < ARGV_MAX)
@@ -191,4 +193,19 @@ bool vm_argv(const struct bench *b, enum who who, const struct vm *vm, struct ar
 		return false;
 	a->arg[a->n] = NULL;
 	return true;
+}
+
+bool vm_start(struct bench *b, enum who who, const struct vm *vm, struct proc *p)
+{
+	struct proc_request req = {.in_file = "/dev/null"};
+	struct argv argv;
+	int rc;
+
+	if (!vm_argv(b, who, vm, &argv))
+		return false;
+	req.argv = argv.arg;
+	rc = proc_start(p, &req);
+	if (rc)
+		bench_fail(b, "%s: %s", who_name(who), strerror(-rc));
+	return rc == 0;
 }
