@@ -17,6 +17,7 @@
 #include <jansson.h>
 
 #include "minivm/ctl.h"
+#include "minivm/file.h"
 #include "minivm/snapshot.h"
 
 /* What a snapshot's directory may hold: nothing else is ever removed. */
@@ -71,23 +72,6 @@ static int check_target(const char *dir, struct err *err)
 	return 0;
 }
 
-/* Makes the names durable. */
-static void sync_parent(const char *dir)
-{
-	char *parent = strdup(dir);
-	char *slash = parent ? strrchr(parent, '/') : NULL;
-	int fd;
-
-	if (slash)
-		slash[slash == parent ? 1 : 0] = '\0';
-	fd = slash ? open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-	if (fd >= 0) {
-		(void)fsync(fd);
-		close(fd);
-	}
-	free(parent);
-}
-
 /* `fresh` becomes `dir`; afterwards `fresh` is the old one, or gone. */
 static int swap_in(const char *fresh, const char *dir, struct err *err)
 {
@@ -135,9 +119,10 @@ static int snapshot_into(const char *name, const char *dir, struct err *err)
 	ret = ask(name, fresh, err);
 	if (!ret)
 		ret = swap_in(fresh, dir, err);
-	remove_snapshot(fresh);
+	/* Before the old one's files go. The new one is in place, durable or not: no failure. */
 	if (!ret)
-		sync_parent(dir);
+		(void)file_sync_name(dir);
+	remove_snapshot(fresh);
 	free(fresh);
 	return ret;
 }

@@ -110,11 +110,18 @@ void file_free(struct bytes *b)
 	b->len = 0;
 }
 
+/* malloc'ed, or NULL. */
+static char *directory_of(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
+}
+
 /* May a file be made in the directory of `path`? */
 static int check_directory(const char *what, const char *path, struct err *err)
 {
-	const char *slash = strrchr(path, '/');
-	char *dir = slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
+	char *dir = directory_of(path);
 	int ret = 0;
 
 	if (!dir)
@@ -154,5 +161,22 @@ int file_create(const char *what, const char *path, struct err *err)
 	ret = err_sys(err, errno, "%s file %s: open", what, path);
 	if (ret == -ENXIO)
 		err_hint(err, "does anybody read this FIFO?");
+	return ret;
+}
+
+int file_sync_name(const char *path)
+{
+	char *dir = directory_of(path);
+	int fd = dir ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	int ret = 0;
+
+	if (fd < 0)
+		ret = dir ? -errno : -ENOMEM;
+	/* EINVAL: a file system that has nothing to sync in a directory (fsync(2)). */
+	else if (fsync(fd) < 0 && errno != EINVAL)
+		ret = -errno;
+	if (fd >= 0)
+		close(fd);
+	free(dir);
 	return ret;
 }

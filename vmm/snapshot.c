@@ -59,11 +59,14 @@ static int new_file_sync(struct new_file *f, struct err *err)
 
 static int new_file_name(struct new_file *f, struct err *err)
 {
+	int ret;
+
 	if (rename(f->temporary, f->path) < 0)
 		return err_sys(err, errno, "%s: rename", f->path);
 	free(f->temporary);
 	f->temporary = NULL;
-	return 0;
+	ret = file_sync_name(f->path);
+	return ret ? err_sys(err, -ret, "%s: fsync of its directory", f->path) : 0;
 }
 
 /* Without its name it is gone. */

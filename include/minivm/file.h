@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Whole files into memory: kernel, initrd, configuration. And files that are written: console log,
- * statistics.
+ * statistics, snapshots.
  */
 #ifndef MINIVM_FILE_H
 #define MINIVM_FILE_H
@@ -41,5 +41,11 @@ int file_check(const char *what, const char *path, struct err *err);
  * descriptor, which is the caller's, or -errno.
  */
 int file_create(const char *what, const char *path, struct err *err);
+
+/*
+ * Makes the entry `path` in its directory durable, as a new or renamed file's name is not by
+ * fsync(2) of the file. 0 or -errno, of which EACCES (a directory that may not be read) is one.
+ */
+int file_sync_name(const char *path);
 
 #endif
