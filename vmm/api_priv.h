@@ -84,4 +84,11 @@ void api_route(struct api_connection *c, const struct http_request *request, con
 
 void api_put_load(struct api_connection *c, json_t *body);
 
+/* --- api_balloon.c --- */
+
+void api_get_balloon(struct api_connection *c, json_t *body);
+void api_patch_balloon(struct api_connection *c, json_t *body);
+void api_get_balloon_stats(struct api_connection *c, json_t *body);
+void api_patch_balloon_stats(struct api_connection *c, json_t *body);
+
 #endif

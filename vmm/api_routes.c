@@ -170,6 +170,10 @@ static const struct route {
     {"PUT", "/snapshot/create", WITH, put_snapshot},
     {"PUT", "/snapshot/load", BEFORE, api_put_load},
     {"PUT", "/actions", WITH, put_action},
+    {"GET", "/balloon", WITH, api_get_balloon},
+    {"PATCH", "/balloon", WITH, api_patch_balloon},
+    {"GET", "/balloon/statistics", WITH, api_get_balloon_stats},
+    {"PATCH", "/balloon/statistics", WITH, api_patch_balloon_stats},
 };
 
 static const struct route *find_route(const struct http_request *request)

@@ -111,13 +111,17 @@ static unsigned balloon_wanted(const struct vm_config *config)
 	return config->balloon ? 1 : 0;
 }
 
+#define SECOND_NS 1000000000ull
+
+_Static_assert(CONFIG_BALLOON_STATS_MAX <= VIRTIO_BALLOON_STATS_MAX_NS / SECOND_NS, "interval");
+
 static int balloon_make(struct machine *m, unsigned index, void **dev, struct err *err)
 {
 	const struct virtio_balloon_options opt = {
 	    .mem = &m->mem,
 	    .target = m->config->balloon_size,
 	    .loop = m->device_io.loop,
-	    .stats_ns = m->config->balloon_stats * 1000000000ull,
+	    .stats_ns = m->config->balloon_stats * SECOND_NS,
 	    .log = m->log,
 	};
 	struct virtio_balloon *balloon;
@@ -285,4 +289,15 @@ unsigned board_device_counters(const struct board_device *device,
 			       struct device_counter out[BOARD_COUNTERS_MAX])
 {
 	return device->kind->counters ? device->kind->counters(device->dev, out) : 0;
+}
+
+struct virtio_balloon *board_balloon(const struct machine *m)
+{
+	for (unsigned i = 0; i < m->device_count; i++) {
+		const struct board_device *d = &m->device[i];
+
+		if (d->slot->virtio && virtio_device_ops(d->slot->virtio) == &virtio_balloon_ops)
+			return d->dev;
+	}
+	return NULL;
 }

@@ -324,8 +324,7 @@ static int parse_balloon(struct vm_config *config, const char *text, struct err 
 	return 0;
 }
 
-#define BALLOON_STATS	  ",stats="
-#define BALLOON_STATS_MAX 3600
+#define BALLOON_STATS ",stats="
 
 int config_set_balloon(struct vm_config *config, const char *text, const char *dir, struct err *err)
 {
@@ -343,8 +342,8 @@ int config_set_balloon(struct vm_config *config, const char *text, const char *d
 	if (rc == 0 && !config->balloon)
 		rc = err_set(err, EINVAL, "there are no statistics of a balloon that is off");
 	return rc < 0 ? rc
-		      : config_parse_number(stats + strlen(BALLOON_STATS), 1, BALLOON_STATS_MAX,
-					    &config->balloon_stats, err);
+		      : config_parse_number(stats + strlen(BALLOON_STATS), 1,
+					    CONFIG_BALLOON_STATS_MAX, &config->balloon_stats, err);
 }
 
 int config_set_agent(struct vm_config *config, const char *text, const char *dir, struct err *err)

@@ -69,6 +69,8 @@ struct device_counter {
 };
 #define BOARD_COUNTERS_MAX 12
 
+struct virtio_balloon;
+
 struct device_kind; /* a row of the table in board_device.c */
 
 /* A virtio device that is no disk. */
@@ -216,6 +218,8 @@ void board_close_device_loop(struct machine *m);
 /* The device's own counters; how many. */
 unsigned board_device_counters(const struct board_device *device,
 			       struct device_counter out[BOARD_COUNTERS_MAX]);
+/* The guest's memory balloon; NULL: it has none. */
+struct virtio_balloon *board_balloon(const struct machine *m);
 
 /* --- board_net.c, likewise --- */
 

@@ -15,6 +15,9 @@
  * The statistics buffer belongs to the device until it wants fresh ones (§5.5.6.3). It stays in its
  * ring: it is popped, read and put back. When a timer says that it is time for news the driver gets
  * it back, fills it anew and kicks.
+ *
+ * The target may change while the guest runs. It is in place before the driver is told (§5.5.6:
+ * a configuration change), and a driver that does not heed it is not told again.
  */
 #include "minivm/virtio_balloon.h"
 
@@ -49,21 +52,23 @@ enum {
 
 struct balloon_counts {
 	_Atomic uint64_t inflated, deflated, reported, refused, stats_updates;
-	_Atomic uint64_t stat[VIRTIO_BALLOON_S_NR];
+	_Atomic uint64_t stat[VIRTIO_BALLOON_STATS];
+	_Atomic uint32_t told; /* of these, a bit each */
 };
 
 struct virtio_balloon {
 	const struct guest_mem *mem;
 	const struct log *log;
-	_Atomic uint32_t target; /* pages */
-	_Atomic uint32_t actual; /* the driver's; vCPU threads write it */
+	struct loop *loop;
+	_Atomic uint32_t target;   /* pages */
+	_Atomic uint32_t actual;   /* the driver's; vCPU threads write it */
+	_Atomic uint64_t stats_ns; /* how often statistics are asked for; 0: never, for good */
 
 	/* The loop's. */
 	struct virtio *virtio; /* NULL: not active */
 	bool stats;	       /* queue 2 has statistics */
 	bool paused;
-	uint64_t stats_ns;	 /* 0: no timer */
-	struct loop_timer timer; /* until they are asked for */
+	struct loop_timer timer; /* until statistics are asked for */
 	bool reporting;
 	unsigned spent; /* in this turn */
 	struct vq_chain chain;
@@ -172,9 +177,12 @@ static void take_stats(struct virtio_balloon *b, const struct vq_chain *c)
 		n = BALLOON_STATS_MAX;
 	iov_gather(stat, vq_readable(c), n * sizeof(stat[0]));
 	for (uint32_t i = 0; i < n; i++) {
-		if (stat[i].tag < VIRTIO_BALLOON_S_NR)
-			atomic_store_explicit(&b->count.stat[stat[i].tag], stat[i].val,
-					      memory_order_relaxed);
+		if (stat[i].tag >= VIRTIO_BALLOON_STATS)
+			continue;
+		atomic_store_explicit(&b->count.stat[stat[i].tag], stat[i].val,
+				      memory_order_relaxed);
+		/* Pairs with virtio_balloon_stats(): what is told has its value. */
+		atomic_fetch_or_explicit(&b->count.told, 1u << stat[i].tag, memory_order_release);
 	}
 	count_add(&b->count.stats_updates, 1);
 }
@@ -230,13 +238,14 @@ static void stats_due(void *opaque)
 	if (ask_for_stats(b) < 0)
 		virtio_needs_reset(b->virtio);
 	else
-		loop_timer_arm(&b->timer, b->stats_ns);
+		loop_timer_arm(&b->timer, atomic_load(&b->stats_ns));
 }
 
 static void wait_for_stats(struct virtio_balloon *b)
 {
-	if (b->stats_ns > 0)
-		loop_timer_arm(&b->timer, b->virtio && b->stats && !b->paused ? b->stats_ns : 0);
+	bool wait = b->virtio && b->stats && !b->paused;
+
+	loop_timer_arm(&b->timer, wait ? atomic_load(&b->stats_ns) : 0);
 }
 
 /* Bounded; 1: there is more. */
@@ -339,8 +348,7 @@ static void balloon_destroy(void *dev)
 {
 	struct virtio_balloon *b = dev;
 
-	if (b->stats_ns > 0)
-		loop_timer_destroy(&b->timer);
+	loop_timer_destroy(&b->timer);
 	free(b);
 }
 
@@ -361,6 +369,56 @@ static void balloon_resume(void *dev)
 	wait_for_stats(b);
 }
 
+/* --- what may change while the guest runs --- */
+
+static bool target_fits(const struct virtio_balloon *b, uint64_t bytes)
+{
+	return bytes % VIRTIO_BALLOON_PAGE == 0 && bytes < guest_mem_bytes(b->mem) &&
+	       bytes / VIRTIO_BALLOON_PAGE <= UINT32_MAX;
+}
+
+/* The queue's buffer is asked for again and again, or never. */
+static bool interval_fits(const struct virtio_balloon *b, uint64_t ns)
+{
+	return ns <= VIRTIO_BALLOON_STATS_MAX_NS && (ns == 0) == (atomic_load(&b->stats_ns) == 0);
+}
+
+/* Paused, too: neither queues nor guest memory are touched. */
+static void tell_of_target(void *opaque)
+{
+	struct virtio_balloon *b = opaque;
+
+	if (b->virtio)
+		virtio_signal_config(b->virtio);
+}
+
+int virtio_balloon_set_target(struct virtio_balloon *b, uint64_t bytes)
+{
+	uint32_t pages = (uint32_t)(bytes / VIRTIO_BALLOON_PAGE);
+
+	if (!target_fits(b, bytes))
+		return -EINVAL;
+	if (atomic_exchange(&b->target, pages) != pages)
+		loop_call(b->loop, tell_of_target, b);
+	return 0;
+}
+
+static void wait_anew(void *opaque)
+{
+	wait_for_stats(opaque);
+}
+
+int virtio_balloon_set_stats(struct virtio_balloon *b, uint64_t ns)
+{
+	if (!interval_fits(b, ns))
+		return -EINVAL;
+	atomic_store(&b->stats_ns, ns);
+	loop_call(b->loop, wait_anew, b);
+	return 0;
+}
+
+/* --- saving --- */
+
 static int balloon_save(void *dev, struct state_writer *w, struct err *err)
 {
 	const struct virtio_balloon *b = dev;
@@ -368,16 +426,28 @@ static int balloon_save(void *dev, struct state_writer *w, struct err *err)
 	(void)err;
 	state_put_u32(w, atomic_load(&b->target));
 	state_put_u32(w, atomic_load(&b->actual));
+	state_put_u64(w, atomic_load(&b->stats_ns));
 	return 0;
 }
 
 static int balloon_restore(void *dev, struct state_reader *r, struct err *err)
 {
 	struct virtio_balloon *b = dev;
+	uint32_t target = state_get_u32(r), actual = state_get_u32(r);
+	uint64_t stats_ns = atomic_load(&b->stats_ns);
 
-	(void)err;
-	atomic_store(&b->target, state_get_u32(r));
-	atomic_store(&b->actual, state_get_u32(r));
+	/* Version 1 had the interval of the command line. */
+	if (r->version >= 2)
+		stats_ns = state_get_u64(r);
+	if (!target_fits(b, (uint64_t)target * VIRTIO_BALLOON_PAGE))
+		return state_bad(err, "a balloon of %u pages", target);
+	if (!interval_fits(b, stats_ns))
+		return state_bad(err, "balloon statistics every %llu ns",
+				 (unsigned long long)stats_ns);
+	atomic_store(&b->target, target);
+	atomic_store(&b->actual, actual);
+	atomic_store(&b->stats_ns, stats_ns);
+	wait_for_stats(b);
 	return 0;
 }
 
@@ -397,7 +467,7 @@ const struct virtio_ops virtio_balloon_ops = {
     .destroy = balloon_destroy,
     .pause = balloon_pause,
     .resume = balloon_resume,
-    .state_version = 1,
+    .state_version = 2,
     .save = balloon_save,
     .restore = balloon_restore,
 };
@@ -411,11 +481,9 @@ int virtio_balloon_new(const struct virtio_balloon_options *opt, struct virtio_b
 		return err_sys(err, ENOMEM, "virtio-balloon");
 	b->mem = opt->mem;
 	b->log = opt->log;
-	b->stats_ns = opt->stats_ns;
-	if (b->stats_ns > 0 && loop_timer_init(opt->loop, &b->timer, stats_due, b, err)) {
-		free(b);
-		return err->code;
-	}
+	b->loop = opt->loop;
+	(void)loop_timer_init(opt->loop, &b->timer, stats_due, b, err);
+	atomic_store(&b->stats_ns, opt->stats_ns);
 	atomic_store(&b->target, (uint32_t)(opt->target / VIRTIO_BALLOON_PAGE));
 	*out = b;
 	return 0;
@@ -438,4 +506,28 @@ void virtio_balloon_counters(const struct virtio_balloon *b, struct virtio_ballo
 	    .total_memory = count_read(&c->stat[VIRTIO_BALLOON_S_MEMTOT]),
 	    .major_faults = count_read(&c->stat[VIRTIO_BALLOON_S_MAJFLT]),
 	};
+}
+
+_Static_assert(VIRTIO_BALLOON_STATS == VIRTIO_BALLOON_S_HTLB_PGFAIL + 1, "the tags of §5.5.6.4");
+
+const char *const virtio_balloon_stat_names[VIRTIO_BALLOON_STATS] = {
+    [VIRTIO_BALLOON_S_SWAP_IN] = "swap_in",
+    [VIRTIO_BALLOON_S_SWAP_OUT] = "swap_out",
+    [VIRTIO_BALLOON_S_MAJFLT] = "major_faults",
+    [VIRTIO_BALLOON_S_MINFLT] = "minor_faults",
+    [VIRTIO_BALLOON_S_MEMFREE] = "free_memory",
+    [VIRTIO_BALLOON_S_MEMTOT] = "total_memory",
+    [VIRTIO_BALLOON_S_AVAIL] = "available_memory",
+    [VIRTIO_BALLOON_S_CACHES] = "disk_caches",
+    [VIRTIO_BALLOON_S_HTLB_PGALLOC] = "hugetlb_allocations",
+    [VIRTIO_BALLOON_S_HTLB_PGFAIL] = "hugetlb_failures",
+};
+
+void virtio_balloon_stats(const struct virtio_balloon *b, struct virtio_balloon_stats *out)
+{
+	/* Pairs with take_stats(). */
+	out->told = atomic_load_explicit(&b->count.told, memory_order_acquire);
+	for (unsigned tag = 0; tag < VIRTIO_BALLOON_STATS; tag++)
+		out->value[tag] = count_read(&b->count.stat[tag]);
+	out->interval_ns = atomic_load(&b->stats_ns);
 }

@@ -39,6 +39,8 @@
 #define CONFIG_NAME_VERIFY    "verify"	     /* no machine's name: `minivm snapshot verify` */
 #define CONFIG_NAME_ALPHABET  "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 
+#define CONFIG_BALLOON_STATS_MAX 3600 /* seconds */
+
 enum console_kind {
 	CONSOLE_AUTO,	/* VIRTIO where the kernel has the driver, else SERIAL */
 	CONSOLE_SERIAL, /* COM1 on stdin and stdout */

@@ -15,13 +15,14 @@ struct machine {
 	struct virtio_balloon *balloon;
 };
 
-static void machine_make(struct machine *m, uint64_t target)
+static void machine_make(struct machine *m, uint64_t target, uint64_t stats_ns)
 {
-	struct virtio_balloon_options opt = {.target = target};
+	struct virtio_balloon_options opt = {.target = target, .stats_ns = stats_ns};
 	struct err err;
 
 	guest_make(&m->guest);
 	opt.mem = &m->guest.mem;
+	opt.loop = m->guest.loop;
 	opt.log = &m->guest.log;
 	require(virtio_balloon_new(&opt, &m->balloon, &err) == 0);
 	guest_plug(&m->guest, &virtio_balloon_ops, m->balloon);
@@ -44,12 +45,26 @@ static void request(struct input *in)
 		offer(0);
 }
 
+/* What the host asks for while the guest does what it likes. */
+static void control(struct machine *m, struct input *in)
+{
+	uint64_t target = (uint64_t)next(in) << 12;
+	uint64_t stats_ns = next(in) * 1000000000ull;
+	struct virtio_balloon_counters c;
+
+	if (virtio_balloon_set_target(m->balloon, target) == 0) {
+		virtio_balloon_counters(m->balloon, &c);
+		require(c.target == target && target < guest_mem_bytes(&m->guest.mem));
+	}
+	virtio_balloon_set_stats(m->balloon, stats_ns);
+}
+
 static void operate(struct machine *m, struct input *in)
 {
 	for (unsigned steps = 0; in->len > 0 && steps < 512; steps++) {
 		unsigned op = next(in);
 
-		switch (op % 8) {
+		switch (op % 9) {
 		case 0:
 			any_access(&m->guest, in);
 			break;
@@ -72,6 +87,9 @@ static void operate(struct machine *m, struct input *in)
 		case 6:
 			reset_and_kick(&m->guest, &virtio_balloon_ops, m->balloon, 1);
 			break;
+		case 7:
+			control(m, in);
+			break;
 		default:
 			scribble(in, op >> 3);
 			break;
@@ -86,7 +104,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint8_t first = next(&in);
 
 	memset(&m, 0, sizeof(m));
-	machine_make(&m, (uint64_t)first << 12);
+	machine_make(&m, (uint64_t)first << 12, first & 1 ? 1000000000ull : 0);
 	start(&m.guest, first >> 2, 0x26, 0);
 	operate(&m, &in);
 	guest_end(&m.guest);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A balloon that asks its driver for statistics every few milliseconds (VIRTIO 1.2 §5.5.6.3). */
+#include <errno.h>
 #include <unistd.h>
 
 #include "minivm/virtio_balloon.h"
@@ -123,4 +124,22 @@ Test(balloon_stats, not_after_a_reset, .init = setup, .fini = teardown)
 	used = ring_used_idx(&ring[STATS]);
 	usleep(5 * EVERY_NS / 1000);
 	cr_expect_eq(ring_used_idx(&ring[STATS]), used);
+}
+
+/* The next time is so long after the change. */
+Test(balloon_stats, another_interval, .init = setup, .fini = teardown)
+{
+	const uint64_t hour = VIRTIO_BALLOON_STATS_MAX_NS;
+	uint16_t used;
+
+	tell(1);
+	cr_assert_eq(virtio_balloon_set_stats(balloon, hour), 0);
+	used = ring_used_idx(&ring[STATS]);
+	usleep(5 * EVERY_NS / 1000);
+	cr_expect_eq(ring_used_idx(&ring[STATS]), used);
+	cr_expect_eq(virtio_balloon_set_stats(balloon, 0), -EINVAL, "never is another machine");
+	cr_expect_eq(virtio_balloon_set_stats(balloon, hour + 1), -EINVAL);
+	cr_assert_eq(virtio_balloon_set_stats(balloon, EVERY_NS), 0);
+	if (ring_used_idx(&ring[STATS]) == used)
+		cr_expect(asked());
 }

@@ -22,6 +22,8 @@
 #define PAGES	   0x200000u	/* what is given up */
 #define PAGES_PFN  (PAGES / PAGE)
 #define PAGES_MANY 64u
+#define TARGET	   (1u << 20)
+#define SECOND_NS  1000000000ull
 
 static struct vdriver drv;
 static struct virtio_balloon *balloon;
@@ -36,19 +38,21 @@ static void start(uint64_t features)
 	cr_assert_eq(rd(&drv, R_STATUS), 15);
 }
 
-static void make(uint64_t target)
+static void make(uint64_t target, uint64_t stats_ns)
 {
-	struct virtio_balloon_options opt = {.mem = &drv.ring.mem, .target = target};
+	struct virtio_balloon_options opt = {
+	    .mem = &drv.ring.mem, .target = target, .stats_ns = stats_ns};
 	struct err err = {0};
 
+	cr_assert_eq(loop_new(&opt.loop, &err), 0);
 	cr_assert_eq(virtio_balloon_new(&opt, &balloon, &err), 0);
-	vdriver_init(&drv, &virtio_balloon_ops, balloon, 16);
+	vdriver_init_on(&drv, &virtio_balloon_ops, balloon, 16, opt.loop);
 	memset(ring_at(&drv.ring, PAGES), 0x5a, PAGES_MANY * PAGE);
 }
 
 static void setup(void)
 {
-	make(16u << 20);
+	make(TARGET, 0);
 	start(F_ALL);
 }
 
@@ -109,10 +113,10 @@ BalloonTest(features_and_configuration)
 {
 	cr_expect_eq(rd(&drv, R_DEVICE_ID), 5);
 	cr_expect_eq(vdriver_offered(&drv), F_ALL);
-	cr_expect_eq(rd(&drv, R_CONFIG), (16u << 20) / PAGE, "num_pages");
+	cr_expect_eq(rd(&drv, R_CONFIG), TARGET / PAGE, "num_pages");
 	cr_expect_eq(rd(&drv, R_CONFIG + 4), 0, "actual");
 	wr(&drv, R_CONFIG, 1234);
-	cr_expect_eq(rd(&drv, R_CONFIG), (16u << 20) / PAGE, "the target is not the driver's");
+	cr_expect_eq(rd(&drv, R_CONFIG), TARGET / PAGE, "the target is not the driver's");
 	wr(&drv, R_CONFIG + 4, 77);
 	cr_expect_eq(rd(&drv, R_CONFIG + 4), 77);
 	cr_expect_eq(counted().actual, 77 * PAGE);
@@ -279,6 +283,92 @@ BalloonTest(statistics)
 	cr_expect_eq(counted().stats_updates, 1);
 }
 
+BalloonTest(what_the_guest_has_told)
+{
+	struct virtio_balloon_stats s;
+
+	virtio_balloon_stats(balloon, &s);
+	cr_expect_eq(s.told, 0);
+	put_stat(0, 4, 0);
+	put_stat(1, 9, 7);
+	put_stat(2, 10, 8);
+	ring_set(&ring[STATS], 0, DATA, 30, 0, 0);
+	ring_offer(&ring[STATS], 0);
+	kick(STATS);
+	virtio_balloon_stats(balloon, &s);
+	cr_expect_eq(s.told, 1u << 4 | 1u << 9, "nothing free is something told");
+	cr_expect_eq(s.value[9], 7);
+	for (unsigned tag = 0; tag < VIRTIO_BALLOON_STATS; tag++)
+		cr_expect(virtio_balloon_stat_names[tag]);
+}
+
+/* --- another target --- */
+
+static void expect_told(bool told, uint32_t generation)
+{
+	cr_expect_eq(rd(&drv, R_ISR), told ? VIRTIO_ISR_CONFIG : 0);
+	cr_expect_eq(rd(&drv, R_GENERATION) != generation, told);
+	wr(&drv, R_ISR_ACK, VIRTIO_ISR_CONFIG);
+}
+
+BalloonTest(another_target)
+{
+	static const uint64_t targets[] = {2 * TARGET, PAGE, 0, RING_RAM - PAGE};
+
+	for (unsigned i = 0; i < 4; i++) {
+		uint32_t generation = rd(&drv, R_GENERATION);
+
+		cr_assert_eq(virtio_balloon_set_target(balloon, targets[i]), 0);
+		expect_told(true, generation);
+		cr_expect_eq(rd(&drv, R_CONFIG), targets[i] / PAGE);
+		cr_expect_eq(counted().target, targets[i]);
+	}
+}
+
+BalloonTest(the_same_target)
+{
+	uint32_t generation = rd(&drv, R_GENERATION);
+
+	cr_expect_eq(virtio_balloon_set_target(balloon, TARGET), 0);
+	expect_told(false, generation);
+}
+
+BalloonTest(targets_that_cannot_be)
+{
+	static const uint64_t bad[] = {1, RING_RAM, RING_RAM + PAGE, 1ull << 44, UINT64_MAX};
+	uint32_t generation = rd(&drv, R_GENERATION);
+
+	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		cr_expect_eq(virtio_balloon_set_target(balloon, bad[i]), -EINVAL);
+	expect_told(false, generation);
+	cr_expect_eq(counted().target, TARGET);
+}
+
+/* It is there when the driver comes. */
+BalloonTest(a_target_without_a_driver)
+{
+	wr(&drv, R_STATUS, 0);
+	cr_assert_eq(virtio_balloon_set_target(balloon, PAGE), 0);
+	cr_expect_eq(rd(&drv, R_ISR), 0);
+	start(F_ALL);
+	cr_expect_eq(rd(&drv, R_CONFIG), 1);
+}
+
+/* The driver need not do what is asked, and may do more: only its own pages go. */
+BalloonTest(a_driver_that_does_as_it_likes)
+{
+	static const uint32_t pfn[] = {PAGES_PFN, PAGES_PFN + 1};
+
+	cr_assert_eq(virtio_balloon_set_target(balloon, 0), 0);
+	send_pfns(INFLATE, pfn, sizeof(pfn));
+	wr(&drv, R_CONFIG + 4, 0xffffffff);
+	cr_expect_eq(counted().actual, 0xffffffffull * PAGE);
+	cr_expect_eq(counted().target, 0);
+	for (unsigned i = 0; i < 1000; i++)
+		cr_assert_eq(virtio_balloon_set_target(balloon, (i & 1) * PAGE), 0);
+	cr_expect(!resident(0) && !resident(1) && resident(2));
+}
+
 /* --- bad rings, resets, saving --- */
 
 BalloonTest(broken_rings)
@@ -304,14 +394,81 @@ BalloonTest(save_and_restore)
 	kick(STATS);
 	vdriver_save(&drv, &w);
 	from = drv;
-	make(0);
+	make(0, 0);
 	cr_assert_eq(vdriver_restore(&from, &w, &drv, &err), 0, "%s", err.text);
 	vdriver_settle(&drv);
-	cr_expect_eq(rd(&drv, R_CONFIG), (16u << 20) / PAGE);
+	cr_expect_eq(rd(&drv, R_CONFIG), TARGET / PAGE);
 	cr_expect_eq(rd(&drv, R_CONFIG + 4), 42);
 	cr_expect_eq(counted().free_memory, 1000, "the buffer is in its ring again");
 	vdriver_expect_same(&drv, &w);
 	vdriver_fini(&from);
 	expect_truncations_refused(&virtio_mmio_io_ops, drv.mmio, &w);
 	state_writer_free(&w);
+}
+
+/* Its own section as a version of minivm wrote it, into the device that is there. */
+static int restore_from(uint16_t version, uint32_t target, uint64_t interval)
+{
+	struct state_reader r, section;
+	struct state_writer w;
+	struct err err = {0};
+	int ret;
+
+	state_writer_init(&w);
+	state_begin(&w, STATE_ID('T', 'E', 'S', 'T'), version);
+	state_put_u32(&w, target);
+	state_put_u32(&w, 3);
+	if (version >= 2)
+		state_put_u64(&w, interval);
+	state_end(&w);
+	cr_assert_eq(state_seal(&w, &err), 0);
+	cr_assert_eq(state_open(w.data, w.len, &r, &err), 0);
+	cr_assert_eq(state_enter(&r, STATE_ID('T', 'E', 'S', 'T'), version, &section, &err), 0);
+	ret = virtio_balloon_ops.restore(balloon, &section, &err);
+	if (!ret)
+		ret = state_leave(&section, &err);
+	state_writer_free(&w);
+	return ret;
+}
+
+static uint64_t interval(void)
+{
+	struct virtio_balloon_stats s;
+
+	virtio_balloon_stats(balloon, &s);
+	return s.interval_ns;
+}
+
+Test(virtio_balloon, what_is_restored, .fini = teardown)
+{
+	static const struct {
+		uint64_t made_with;
+		uint16_t version;
+		uint32_t target;
+		uint64_t saved, then;
+		int ret;
+	} cases[] = {
+	    {0, 1, 5, 0, 0, 0},
+	    {SECOND_NS, 1, 5, 0, SECOND_NS, 0},
+	    {0, 2, 5, 0, 0, 0},
+	    {SECOND_NS, 2, 5, 7 * SECOND_NS, 7 * SECOND_NS, 0},
+	    {0, 2, 5, 1, 0, -EINVAL},
+	    {SECOND_NS, 2, 5, 0, SECOND_NS, -EINVAL},
+	    {SECOND_NS, 2, 5, VIRTIO_BALLOON_STATS_MAX_NS + 1, SECOND_NS, -EINVAL},
+	    {0, 2, RING_RAM / PAGE - 1, 0, 0, 0},
+	    {0, 2, RING_RAM / PAGE, 0, 0, -EINVAL},
+	    {0, 1, UINT32_MAX, 0, 0, -EINVAL},
+	};
+	unsigned n = sizeof(cases) / sizeof(cases[0]);
+
+	for (unsigned i = 0; i < n; i++) {
+		make(TARGET, cases[i].made_with);
+		cr_expect_eq(restore_from(cases[i].version, cases[i].target, cases[i].saved),
+			     cases[i].ret, "case %u", i);
+		cr_expect_eq(counted().target, cases[i].ret ? TARGET : cases[i].target * PAGE,
+			     "case %u", i);
+		cr_expect_eq(interval(), cases[i].then, "case %u", i);
+		if (i + 1 < n)
+			vdriver_fini(&drv);
+	}
 }

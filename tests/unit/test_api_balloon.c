@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The balloon over the control socket (docs/api.md), with a driver behind it. */
+#include <stdlib.h>
+
+#include "../../vmm/machine_priv.h"
+#include "../lib/http_ask.h"
+#include "minivm/api.h"
+#include "minivm/virtio_balloon.h"
+#include "vdriver.h"
+
+#define F_STATS	  (1ull << 1)
+#define STATS	  2
+#define DATA	  RING_BUFFERS
+#define SECOND_NS 1000000000ull
+#define MIB	  (1u << 20)
+
+static char dir[] = "/tmp/minivm-api-XXXXXX";
+static char path[64];
+static struct machine machine;
+static struct cli_result cli;
+static struct api *api;
+static pthread_t thread;
+static struct vdriver drv;
+static struct virtio_balloon *balloon;
+static struct ring ring[3];
+
+static void *run(void *opaque)
+{
+	loop_run(opaque);
+	return NULL;
+}
+
+static void open_socket(void)
+{
+	struct err err = {0};
+
+	cr_assert(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/s", dir);
+	cli.config.api_sock = path;
+	cli.config.memory = RING_RAM;
+	machine.config = &cli.config;
+	cr_assert_eq(loop_new(&machine.loop, &err), 0);
+	cr_assert_eq(api_open(&machine, &cli, &api, &err), 0, "%s", err.text);
+	cr_assert_eq(pthread_create(&thread, NULL, run, machine.loop), 0);
+}
+
+static void close_socket(void)
+{
+	loop_quit(machine.loop);
+	pthread_join(thread, NULL);
+	api_close(api);
+	loop_free(machine.loop);
+	cr_expect_eq(rmdir(dir), 0, "the socket is removed");
+}
+
+static void make(uint64_t stats_ns)
+{
+	struct virtio_balloon_options opt = {
+	    .mem = &drv.ring.mem, .target = MIB, .stats_ns = stats_ns};
+	struct err err = {0};
+
+	cr_assert_eq(loop_new(&opt.loop, &err), 0);
+	cr_assert_eq(virtio_balloon_new(&opt, &balloon, &err), 0);
+	vdriver_init_on(&drv, &virtio_balloon_ops, balloon, 16, opt.loop);
+	cr_assert(vdriver_negotiate(&drv, F_VERSION_1 | F_STATS));
+	for (unsigned q = 0; q < 3; q++)
+		vdriver_queue(&drv, q, 16, &ring[q]);
+	vdriver_go(&drv);
+	machine.slot[0].virtio = drv.virtio;
+	machine.device[0] = (struct board_device){.dev = balloon, .slot = &machine.slot[0]};
+	machine.device_count = 1;
+	open_socket();
+}
+
+static void setup(void)
+{
+	make(0);
+}
+
+static void setup_asking(void)
+{
+	make(5 * SECOND_NS);
+}
+
+static void teardown(void)
+{
+	close_socket();
+	vdriver_fini(&drv);
+}
+
+#define BalloonTest(name)	Test(api_balloon, name, .init = setup, .fini = teardown)
+#define AskingBalloonTest(name) Test(api_balloon, name, .init = setup_asking, .fini = teardown)
+
+/* The answer has this status and, from the first brace on, this body. */
+static void want(const char *method, const char *target, const char *body, int status,
+		 const char *answer_body)
+{
+	char answer[1024], first[32];
+	const char *brace;
+
+	cr_assert(http_ask(path, method, target, body, 5, answer, sizeof(answer)));
+	snprintf(first, sizeof(first), "HTTP/1.1 %d ", status);
+	cr_expect(strncmp(answer, first, strlen(first)) == 0, "%s %s: %s", body, first, answer);
+	brace = strchr(answer, '{');
+	cr_expect_str_eq(brace ? brace : "", answer_body);
+}
+
+/* Refused, with these words in the fault message. */
+static void want_fault(const char *method, const char *target, const char *body, const char *words)
+{
+	char answer[1024];
+
+	cr_assert(http_ask(path, method, target, body, 5, answer, sizeof(answer)));
+	cr_expect(strncmp(answer, "HTTP/1.1 400 ", 13) == 0, "%s: %s", body, answer);
+	cr_expect(strstr(answer, "{\"fault_message\":\""), "%s", answer);
+	cr_expect(strstr(answer, words), "\"%s\" is not in: %s", words, answer);
+}
+
+Test(api_balloon, a_machine_without, .init = open_socket, .fini = close_socket)
+{
+	want_fault("GET", "/balloon", "", "start it with --balloon");
+	want_fault("PATCH", "/balloon", "{\"amount_mib\":1}", "start it with --balloon");
+	want_fault("GET", "/balloon/statistics", "", "start it with --balloon");
+	want_fault("PATCH", "/balloon/statistics", "{\"stats_polling_interval_s\":1}",
+		   "start it with --balloon");
+}
+
+AskingBalloonTest(what_it_is)
+{
+	want("GET", "/balloon", "", 200,
+	     "{\"amount_mib\":1,\"deflate_on_oom\":true,\"stats_polling_interval_s\":5,"
+	     "\"free_page_reporting\":true}");
+	want_fault("PUT", "/balloon", "{\"amount_mib\":1,\"deflate_on_oom\":true}",
+		   "there is no PUT /balloon");
+}
+
+BalloonTest(another_size)
+{
+	want("PATCH", "/balloon", "{\"amount_mib\":3}", 204, "");
+	cr_expect_eq(rd(&drv, R_CONFIG), 3 * MIB / VIRTIO_BALLOON_PAGE);
+	cr_expect_eq(rd(&drv, R_ISR), VIRTIO_ISR_CONFIG);
+	want("GET", "/balloon", "", 200,
+	     "{\"amount_mib\":3,\"deflate_on_oom\":true,\"stats_polling_interval_s\":0,"
+	     "\"free_page_reporting\":true}");
+	want("PATCH", "/balloon", "{\"amount_mib\":0}", 204, "");
+	cr_expect_eq(rd(&drv, R_CONFIG), 0);
+}
+
+BalloonTest(sizes_that_are_refused)
+{
+	static const struct {
+		const char *body, *why;
+	} bad[] = {
+	    {"", "is due"},
+	    {"{}", "is due"},
+	    {"{\"amount_mib\":null}", "is due"},
+	    {"{\"amount_mib\":\"1\"}", "is due"},
+	    {"{\"amount_mib\":1.5}", "is due"},
+	    {"{\"amount_mib\":-1}", "is due"},
+	    {"{\"amount_mib\":2,\"deflate_on_oom\":true}", "is due"},
+	    {"[2]", "is due"},
+	    {"{\"amount_mib\":4}", "less than the machine's memory of 4096K"},
+	    {"{\"amount_mib\":17592186044417}", "less than the machine's memory"},
+	    {"{\"amount_mib\":9223372036854775807}", "less than the machine's memory"},
+	};
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		want_fault("PATCH", "/balloon", bad[i].body, bad[i].why);
+	cr_expect_eq(rd(&drv, R_CONFIG), MIB / VIRTIO_BALLOON_PAGE);
+	cr_expect_eq(rd(&drv, R_ISR), 0);
+}
+
+static void put_stat(unsigned i, uint16_t tag, uint64_t value)
+{
+	uint8_t *p = (uint8_t *)ring_at(&drv.ring, DATA) + i * 10;
+
+	memcpy(p, &tag, 2);
+	memcpy(p + 2, &value, 8);
+}
+
+/* Those that the guest has told, and no others; one of them lies. */
+BalloonTest(statistics)
+{
+	want("GET", "/balloon/statistics", "", 200,
+	     "{\"target_pages\":256,\"actual_pages\":0,\"target_mib\":1,\"actual_mib\":0}");
+	wr(&drv, R_CONFIG + 4, 511);
+	put_stat(0, 5, UINT64_MAX);
+	put_stat(1, 0, 0);
+	put_stat(2, 6, 4096);
+	put_stat(3, 10, 1);
+	ring_set(&ring[STATS], 0, DATA, 40, 0, 0);
+	ring_offer(&ring[STATS], 0);
+	wr(&drv, R_QUEUE_NOTIFY, STATS);
+	vdriver_settle(&drv);
+	want("GET", "/balloon/statistics", "", 200,
+	     "{\"target_pages\":256,\"actual_pages\":511,\"target_mib\":1,\"actual_mib\":1,"
+	     "\"swap_in\":0,\"total_memory\":9223372036854775807,\"available_memory\":4096}");
+}
+
+#define INTERVAL(n) "{\"stats_polling_interval_s\":" n "}"
+
+AskingBalloonTest(another_interval)
+{
+	static const char *const bad[] = {"",
+					  "{}",
+					  INTERVAL("\"1\""),
+					  INTERVAL("-1"),
+					  INTERVAL("3601"),
+					  "{\"stats_polling_interval_s\":1,\"x\":1}"};
+	struct virtio_balloon_stats stats;
+
+	want("PATCH", "/balloon/statistics", INTERVAL("3600"), 204, "");
+	virtio_balloon_stats(balloon, &stats);
+	cr_expect_eq(stats.interval_ns, 3600 * SECOND_NS);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		want_fault("PATCH", "/balloon/statistics", bad[i], "is due");
+	want_fault("PATCH", "/balloon/statistics", INTERVAL("0"), "cannot be switched off");
+	virtio_balloon_stats(balloon, &stats);
+	cr_expect_eq(stats.interval_ns, 3600 * SECOND_NS);
+}
+
+BalloonTest(no_interval)
+{
+	want("PATCH", "/balloon/statistics", INTERVAL("0"), 204, "");
+	want_fault("PATCH", "/balloon/statistics", INTERVAL("1"), "cannot be switched on");
+}
