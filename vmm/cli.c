@@ -385,6 +385,8 @@ static const struct cli_command command_table[] = {
     {"stop", CLI_CMD_CLIENT, CLI_STOP, "NAME", 1, 1, "ask a machine to shut down"},
     {"snapshot", CLI_CMD_CLIENT, CLI_SNAPSHOT, "NAME|verify DIR", 2, 2,
      "save a running machine; check a saved one"},
+    {"balloon", CLI_CMD_CLIENT, CLI_BALLOON, "NAME [SIZE]", 1, 2,
+     "tell of a guest's memory; have it give up SIZE"},
 };
 #define COMMANDS (sizeof(command_table) / sizeof(command_table[0]))
 

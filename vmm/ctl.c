@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The commands that talk to running machines: ps, pause, resume, stop, snapshot; and
+ * The commands that talk to running machines: ps, pause, resume, stop, snapshot, balloon; and
  * `snapshot verify`, which needs none.
  */
 #include "minivm/ctl.h"
@@ -15,12 +15,13 @@
 #include <jansson.h>
 
 #include "minivm/snapshot.h"
+#include "minivm/virtio_balloon.h"
 
 /* --- by name --- */
 
-/* One request to the machine `name`; *fd stays open if it is not NULL. */
+/* One request to the machine `name`; *fd and *answer as of ctl_request(). */
 static int request(const char *name, const char *method, const char *target, const char *json,
-		   int *fd, struct err *err)
+		   int *fd, char **answer, struct err *err)
 {
 	struct vm_config scratch = {0};
 	char *path = NULL;
@@ -32,7 +33,7 @@ static int request(const char *name, const char *method, const char *target, con
 	if (ret)
 		return ret == -ENOENT ? err_set(err, ENOENT, "no machine has a name here") : ret;
 	if (ctl_alive(path)) {
-		ret = ctl_request(path, method, target, json, fd, NULL, err);
+		ret = ctl_request(path, method, target, json, fd, answer, err);
 	} else {
 		err_set(err, ENOENT, "no running machine is called \"%s\"", name);
 		ret = err_hint(err, "`minivm ps` lists them");
@@ -44,13 +45,13 @@ static int request(const char *name, const char *method, const char *target, con
 static int cmd_pause(const struct cli_result *cli, FILE *out, struct err *err)
 {
 	(void)out;
-	return request(cli->operand[0], "PATCH", "/vm", "{\"state\":\"Paused\"}", NULL, err);
+	return request(cli->operand[0], "PATCH", "/vm", "{\"state\":\"Paused\"}", NULL, NULL, err);
 }
 
 static int cmd_resume(const struct cli_result *cli, FILE *out, struct err *err)
 {
 	(void)out;
-	return request(cli->operand[0], "PATCH", "/vm", "{\"state\":\"Resumed\"}", NULL, err);
+	return request(cli->operand[0], "PATCH", "/vm", "{\"state\":\"Resumed\"}", NULL, NULL, err);
 }
 
 /* Returns when the machine has ended: its side of the connection is closed then. */
@@ -59,7 +60,7 @@ static int cmd_stop(const struct cli_result *cli, FILE *out, struct err *err)
 	char byte;
 	int fd = -1;
 	int ret = request(cli->operand[0], "PUT", "/actions",
-			  "{\"action_type\":\"SendCtrlAltDel\"}", &fd, err);
+			  "{\"action_type\":\"SendCtrlAltDel\"}", &fd, NULL, err);
 
 	(void)out;
 	if (ret)
@@ -73,13 +74,63 @@ static int cmd_stop(const struct cli_result *cli, FILE *out, struct err *err)
 static int cmd_snapshot(const struct cli_result *cli, FILE *out, struct err *err)
 {
 	if (strcmp(cli->operand[0], CONFIG_NAME_VERIFY) != 0) {
-		int ret = request(cli->operand[0], "GET", "/", NULL, NULL, err);
+		int ret = request(cli->operand[0], "GET", "/", NULL, NULL, NULL, err);
 
 		return ret ? ret : ctl_snapshot(cli->operand[0], cli->operand[1], err);
 	}
 	if (snapshot_verify(cli->operand[1], err))
 		return err->code;
 	fprintf(out, "%s: good\n", cli->operand[1]);
+	return 0;
+}
+
+/* --- balloon --- */
+
+#define MIB_SHIFT 20
+
+static int set_balloon(const char *name, const char *size, struct err *err)
+{
+	char quoted[CONFIG_QUOTE_MAX], json[64];
+	uint64_t bytes;
+
+	if (config_parse_size(size, &bytes, err))
+		return err->code;
+	if (bytes % (1u << MIB_SHIFT) != 0)
+		return err_set(err, EINVAL, "%s is no multiple of 1M", config_quote(quoted, size));
+	snprintf(json, sizeof(json), "{\"amount_mib\":%llu}",
+		 (unsigned long long)(bytes >> MIB_SHIFT));
+	return request(name, "PATCH", "/balloon", json, NULL, NULL, err);
+}
+
+static void print_count(const json_t *json, const char *key, const char *name, unsigned unit,
+			FILE *out)
+{
+	const json_t *value = json_object_get(json, key);
+
+	if (value)
+		fprintf(out, "%s %llu\n", name,
+			(unsigned long long)json_integer_value(value) * unit);
+}
+
+static int cmd_balloon(const struct cli_result *cli, FILE *out, struct err *err)
+{
+	char *answer;
+	json_t *json;
+	int ret;
+
+	if (cli->operands > 1)
+		return set_balloon(cli->operand[0], cli->operand[1], err);
+	ret = request(cli->operand[0], "GET", "/balloon/statistics", NULL, NULL, &answer, err);
+	if (ret)
+		return ret;
+	json = json_loads(answer, 0, NULL);
+	print_count(json, "target_pages", "target", VIRTIO_BALLOON_PAGE, out);
+	print_count(json, "actual_pages", "actual", VIRTIO_BALLOON_PAGE, out);
+	for (unsigned i = 0; i < VIRTIO_BALLOON_STATS; i++)
+		print_count(json, virtio_balloon_stat_names[i], virtio_balloon_stat_names[i], 1,
+			    out);
+	json_decref(json);
+	free(answer);
 	return 0;
 }
 
@@ -170,7 +221,7 @@ int ctl_run(const struct cli_result *cli, FILE *out, struct err *err)
 {
 	static int (*const commands[])(const struct cli_result *cli, FILE *out, struct err *err) = {
 	    [CLI_PS] = cmd_ps,	   [CLI_PAUSE] = cmd_pause,	  [CLI_RESUME] = cmd_resume,
-	    [CLI_STOP] = cmd_stop, [CLI_SNAPSHOT] = cmd_snapshot,
+	    [CLI_STOP] = cmd_stop, [CLI_SNAPSHOT] = cmd_snapshot, [CLI_BALLOON] = cmd_balloon,
 	};
 
 	return commands[cli->action](cli, out, err);

@@ -218,6 +218,7 @@ int main(int argc, char *argv[])
 	case CLI_RESUME:
 	case CLI_STOP:
 	case CLI_SNAPSHOT:
+	case CLI_BALLOON:
 		status = ctl_run(&cli, stdout, &err) ? fail(&err) : 0;
 		break;
 	case CLI_DOCTOR:

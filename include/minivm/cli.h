@@ -28,6 +28,7 @@ enum cli_action {
 	CLI_RESUME,
 	CLI_STOP,
 	CLI_SNAPSHOT,
+	CLI_BALLOON,
 };
 
 /*

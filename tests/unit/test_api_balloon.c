@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The balloon over the control socket (docs/api.md), with a driver behind it. */
+/* The balloon over the control socket (docs/api.md) and by command, with a driver behind it. */
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "../../vmm/machine_priv.h"
 #include "../lib/http_ask.h"
 #include "minivm/api.h"
+#include "minivm/ctl.h"
 #include "minivm/virtio_balloon.h"
 #include "vdriver.h"
 
@@ -13,9 +16,11 @@
 #define DATA	  RING_BUFFERS
 #define SECOND_NS 1000000000ull
 #define MIB	  (1u << 20)
+#define NAME	  "web"
 
 static char dir[] = "/tmp/minivm-api-XXXXXX";
-static char path[64];
+static char path[96];
+static char sub[64]; /* where ctl_socket_path() puts it */
 static struct machine machine;
 static struct cli_result cli;
 static struct api *api;
@@ -35,8 +40,10 @@ static void open_socket(void)
 	struct err err = {0};
 
 	cr_assert(mkdtemp(dir));
-	snprintf(path, sizeof(path), "%s/s", dir);
-	cli.config.api_sock = path;
+	snprintf(sub, sizeof(sub), "%s/minivm", dir);
+	snprintf(path, sizeof(path), "%s/" NAME ".sock", sub);
+	setenv("XDG_RUNTIME_DIR", dir, 1);
+	cli.config.name = NAME;
 	cli.config.memory = RING_RAM;
 	machine.config = &cli.config;
 	cr_assert_eq(loop_new(&machine.loop, &err), 0);
@@ -50,7 +57,8 @@ static void close_socket(void)
 	pthread_join(thread, NULL);
 	api_close(api);
 	loop_free(machine.loop);
-	cr_expect_eq(rmdir(dir), 0, "the socket is removed");
+	cr_expect_eq(rmdir(sub), 0, "the socket is removed");
+	rmdir(dir);
 }
 
 static void make(uint64_t stats_ns)
@@ -178,12 +186,9 @@ static void put_stat(unsigned i, uint16_t tag, uint64_t value)
 	memcpy(p + 2, &value, 8);
 }
 
-/* Those that the guest has told, and no others; one of them lies. */
-BalloonTest(statistics)
+/* The driver's statistics: one lies, one is unknown. */
+static void tell(void)
 {
-	want("GET", "/balloon/statistics", "", 200,
-	     "{\"target_pages\":256,\"actual_pages\":0,\"target_mib\":1,\"actual_mib\":0}");
-	wr(&drv, R_CONFIG + 4, 511);
 	put_stat(0, 5, UINT64_MAX);
 	put_stat(1, 0, 0);
 	put_stat(2, 6, 4096);
@@ -192,6 +197,15 @@ BalloonTest(statistics)
 	ring_offer(&ring[STATS], 0);
 	wr(&drv, R_QUEUE_NOTIFY, STATS);
 	vdriver_settle(&drv);
+}
+
+/* Those that the guest has told, and no others. */
+BalloonTest(statistics)
+{
+	want("GET", "/balloon/statistics", "", 200,
+	     "{\"target_pages\":256,\"actual_pages\":0,\"target_mib\":1,\"actual_mib\":0}");
+	wr(&drv, R_CONFIG + 4, 511);
+	tell();
 	want("GET", "/balloon/statistics", "", 200,
 	     "{\"target_pages\":256,\"actual_pages\":511,\"target_mib\":1,\"actual_mib\":1,"
 	     "\"swap_in\":0,\"total_memory\":9223372036854775807,\"available_memory\":4096}");
@@ -223,4 +237,83 @@ BalloonTest(no_interval)
 {
 	want("PATCH", "/balloon/statistics", INTERVAL("0"), 204, "");
 	want_fault("PATCH", "/balloon/statistics", INTERVAL("1"), "cannot be switched on");
+}
+
+/* --- minivm balloon NAME [SIZE] --- */
+
+/* The command's result; what it prints is `text`. */
+static int command(const char *size, const char *text, struct err *err)
+{
+	const struct cli_result balloon_cli = {
+	    .action = CLI_BALLOON, .operands = size ? 2 : 1, .operand = {NAME, size}};
+	char *printed = NULL;
+	size_t len;
+	FILE *out = open_memstream(&printed, &len);
+	int ret = ctl_run(&balloon_cli, out, err);
+
+	fclose(out);
+	cr_expect_str_eq(printed, text);
+	free(printed);
+	return ret;
+}
+
+BalloonTest(command_that_tells)
+{
+	struct err err = {0};
+
+	wr(&drv, R_CONFIG + 4, 511);
+	cr_expect_eq(command(NULL, "target 1048576\nactual 2093056\n", &err), 0, "%s", err.text);
+	tell();
+	cr_expect_eq(command(NULL,
+			     "target 1048576\nactual 2093056\nswap_in 0\n"
+			     "total_memory 9223372036854775807\navailable_memory 4096\n",
+			     &err),
+		     0, "%s", err.text);
+}
+
+BalloonTest(command_that_resizes)
+{
+	static const struct {
+		const char *size;
+		unsigned pages;
+	} good[] = {{"3M", 768}, {"0", 0}, {"2048K", 512}};
+	static const struct {
+		const char *size, *why;
+	} bad[] = {
+	    {"2M5", "not a size"},
+	    {"-1M", "not a size"},
+	    {"4K", "\"4K\" is no multiple of 1M"},
+	    {"4M", "less than the machine's memory"},
+	    {"16777215T", "less than the machine's memory"},
+	};
+	struct err err = {0};
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		cr_expect_eq(command(good[i].size, "", &err), 0, "%s", err.text);
+		cr_expect_eq(rd(&drv, R_CONFIG), good[i].pages);
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		cr_expect_eq(command(bad[i].size, "", &err), -EINVAL);
+		cr_expect(strstr(err.text, bad[i].why), "%s", err.text);
+		cr_expect_eq(rd(&drv, R_CONFIG), 512);
+	}
+}
+
+Test(api_balloon, command_without_a_balloon, .init = open_socket, .fini = close_socket)
+{
+	struct err err = {0};
+
+	cr_expect_eq(command(NULL, "", &err), -EINVAL);
+	cr_expect(strstr(err.text, "start it with --balloon"), "%s", err.text);
+}
+
+Test(api_balloon, command_without_a_machine)
+{
+	struct err err = {0};
+
+	cr_assert(mkdtemp(dir));
+	setenv("XDG_RUNTIME_DIR", dir, 1);
+	cr_expect_eq(command(NULL, "", &err), -ENOENT);
+	cr_expect_eq(command("1M", "", &err), -ENOENT);
+	rmdir(dir);
 }

@@ -61,9 +61,9 @@ static void dump_port(FILE *out, unsigned i, const struct port_config *p)
 
 static char *dump(const struct cli_result *r)
 {
-	static const char *const actions[] = {"run",	 "help", "version", "doctor",
-					      "restore", "wait", "ps",	    "pause",
-					      "resume",	 "stop", "snapshot"};
+	static const char *const actions[] = {"run",	 "help", "version",  "doctor",
+					      "restore", "wait", "ps",	     "pause",
+					      "resume",	 "stop", "snapshot", "balloon"};
 	static const char *const consoles[] = {"auto", "serial", "virtio", "none", "file"};
 	static const char *const assists[] = {"auto", "on", "off"};
 	static const char *const describes[] = {"auto", "acpi", "mptable", "fdt"};
