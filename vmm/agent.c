@@ -270,18 +270,13 @@ const struct virtio_console_host agent_host = {
 int agent_new(struct loop *loop, const struct log *log, struct agent **out, struct err *err)
 {
 	struct agent *a = calloc(1, sizeof(*a));
-	int ret;
 
 	if (!a)
 		return err_sys(err, ENOMEM, "agent");
 	a->loop = loop;
 	a->log = log;
 	a->work = (struct loop_work){.fn = pump, .opaque = a};
-	ret = loop_timer_init(loop, &a->timer, no_answer, a, err);
-	if (ret) {
-		free(a);
-		return ret;
-	}
+	loop_timer_init(loop, &a->timer, no_answer, a);
 	*out = a;
 	return 0;
 }

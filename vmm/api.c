@@ -310,7 +310,7 @@ int api_new(const struct cli_result *cli, struct loop *loop, struct api **out, s
 	api->cli = cli;
 	api->socket = (struct ctl_socket){.fd = -1, .lock_fd = -1};
 	api->signals.fd = -1;
-	(void)loop_timer_init(loop, &api->retry, on_retry, api, err);
+	loop_timer_init(loop, &api->retry, on_retry, api);
 	for (unsigned i = 0; i < API_CONNECTIONS_MAX; i++)
 		api->conn[i] = (struct api_connection){.api = api, .source.fd = -1};
 	ret = listen_at(api, err);
@@ -356,7 +356,7 @@ int api_move(struct api *api, struct loop *loop, struct err *err)
 	if (ret)
 		return err_context(err, "control socket");
 	loop_timer_destroy(&api->retry);
-	(void)loop_timer_init(loop, &api->retry, on_retry, api, err);
+	loop_timer_init(loop, &api->retry, on_retry, api);
 	/* It may have been waiting to be heard again. */
 	loop_rearm(loop, &api->source, EPOLLIN);
 	api->loop = loop;

@@ -430,18 +430,11 @@ static void on_stall(void *opaque)
 	virtio_console_tx_resume(c->virtio, 0);
 }
 
-/* False: there is no waiting (the timer is made when it is needed). */
-static bool wait_for_room(struct console *c)
+static void wait_for_room(struct console *c)
 {
-	struct err err;
-
-	if (c->waiting)
-		return true;
-	if (!c->stall.loop && loop_timer_init(c->loop, &c->stall, on_stall, c, &err) < 0)
-		return false;
-	loop_timer_arm(&c->stall, STALL_NS);
+	if (!c->waiting)
+		loop_timer_arm(&c->stall, STALL_NS);
 	c->waiting = true;
-	return true;
 }
 
 static size_t put_shared(struct console *c, const struct iovec *iov, unsigned n, size_t len)
@@ -482,7 +475,8 @@ static size_t virtio_output(void *opaque, const struct iovec *iov, unsigned n, s
 
 	if (taken > 0) {
 		c->waiting = false;
-	} else if (!c->dropping && wait_for_room(c)) {
+	} else if (!c->dropping) {
+		wait_for_room(c);
 		return 0;
 	} else {
 		drop_output(c, len);
@@ -498,14 +492,11 @@ static size_t virtio_output(void *opaque, const struct iovec *iov, unsigned n, s
 static void virtio_opened(void *opaque, bool open)
 {
 	struct console *c = opaque;
-	struct err err;
 
 	c->virtio_open = open;
 	c->listening = false;
 	if (!open)
 		loop_post(c->loop, &c->in_work);
-	else if (!c->hold.loop && loop_timer_init(c->loop, &c->hold, on_listening, c, &err) < 0)
-		on_listening(c);
 	else
 		loop_timer_arm(&c->hold, HOLD_NS);
 }
@@ -597,8 +588,9 @@ int console_new(struct loop *loop, const struct irq_line *irq, const struct cons
 	c->resize_work = (struct loop_work){.fn = on_resize, .opaque = c};
 	if (serial_new(irq, &host, TX_CAPACITY, &c->serial, err) < 0)
 		goto fail;
-	if (loop_timer_init(loop, &c->flush, on_flush, c, err) < 0)
-		goto fail;
+	loop_timer_init(loop, &c->flush, on_flush, c);
+	loop_timer_init(loop, &c->stall, on_stall, c);
+	loop_timer_init(loop, &c->hold, on_listening, c);
 	if (opt->out_fd >= 0 && console_open_out(c, err) < 0)
 		goto fail;
 	if (opt->in_fd >= 0 && console_open_in(c, err) < 0)

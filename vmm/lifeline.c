@@ -31,19 +31,6 @@ static void grace_over(void *opaque)
 	stop_now(m);
 }
 
-/* The timer is made when it is needed: most machines end by themselves. */
-static int start_grace(struct machine *m)
-{
-	struct err err = {0};
-	int ret = loop_timer_init(m->loop, &m->lifeline.grace, grace_over, m, &err);
-
-	if (ret)
-		log_msg(m->log, LOG_LEVEL_WARN, "no time for the guest to shut down: %s", err.text);
-	else
-		loop_timer_arm(&m->lifeline.grace, m->config->grace_seconds * 1000000000ull);
-	return ret;
-}
-
 void lifeline_ask(struct machine *m)
 {
 	if (m->lifeline.asked)
@@ -52,8 +39,11 @@ void lifeline_ask(struct machine *m)
 	log_msg(m->log, LOG_LEVEL_INFO, "asking the guest to shut down");
 	serial_set_dsr(console_serial(m->console), false);
 	irq_line_raise(&m->button);
-	if (m->config->grace_seconds == 0 || start_grace(m))
+	loop_timer_init(m->loop, &m->lifeline.grace, grace_over, m);
+	if (m->config->grace_seconds == 0)
 		grace_over(m);
+	else
+		loop_timer_arm(&m->lifeline.grace, m->config->grace_seconds * 1000000000ull);
 }
 
 static void on_signal(void *opaque, uint32_t events)

@@ -327,12 +327,9 @@ static void loop_enlist(struct loop *loop, struct loop_timer *timer, uint64_t de
 	*link = timer;
 }
 
-int loop_timer_init(struct loop *loop, struct loop_timer *timer, loop_work_fn *fn, void *opaque,
-		    struct err *err)
+void loop_timer_init(struct loop *loop, struct loop_timer *timer, loop_work_fn *fn, void *opaque)
 {
-	(void)err;
 	*timer = (struct loop_timer){.fn = fn, .opaque = opaque, .loop = loop};
-	return 0;
 }
 
 void loop_timer_arm(struct loop_timer *timer, uint64_t ns)

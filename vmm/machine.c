@@ -223,16 +223,12 @@ static void kick_for_assist(void *opaque)
 	loop_timer_arm(&m->assist_timer, ASSIST_KICK_NS);
 }
 
-static int start_assist_timer(struct machine *m, struct err *err)
+static void start_assist_timer(struct machine *m)
 {
-	int ret;
-
 	if (!m->assist)
-		return 0;
-	ret = loop_timer_init(m->loop, &m->assist_timer, kick_for_assist, m, err);
-	if (!ret)
-		loop_timer_arm(&m->assist_timer, ASSIST_KICK_NS);
-	return ret;
+		return;
+	loop_timer_init(m->loop, &m->assist_timer, kick_for_assist, m);
+	loop_timer_arm(&m->assist_timer, ASSIST_KICK_NS);
 }
 
 /* All threads have started by then, on the slowest host. */
@@ -247,16 +243,12 @@ static void trim(void *opaque)
 }
 
 /* Not where somebody may be debugging: breakpoints would go with the pages. */
-static int start_trim_timer(struct machine *m, struct err *err)
+static void start_trim_timer(struct machine *m)
 {
-	int ret;
-
 	if (m->log->level >= LOG_LEVEL_DEBUG)
-		return 0;
-	ret = loop_timer_init(m->loop, &m->trim_timer, trim, m, err);
-	if (!ret)
-		loop_timer_arm(&m->trim_timer, TRIM_AFTER_NS);
-	return ret;
+		return;
+	loop_timer_init(m->loop, &m->trim_timer, trim, m);
+	loop_timer_arm(&m->trim_timer, TRIM_AFTER_NS);
 }
 
 /* All threads of the guest are gone when this returns; the devices' memory is still there. */
@@ -291,17 +283,17 @@ static void warn_of_emulation(const struct machine *m)
  */
 static int start_services(struct machine *m, struct err *err)
 {
-	int ret = start_assist_timer(m, err);
+	int ret = board_start_disks(m, err);
 
-	if (!ret)
-		ret = board_start_disks(m, err);
 	if (!ret)
 		ret = board_start_nets(m, err);
 	if (!ret)
 		ret = board_start_devices(m, err);
-	if (!ret)
-		ret = start_trim_timer(m, err);
-	return ret;
+	if (ret)
+		return ret;
+	start_assist_timer(m);
+	start_trim_timer(m);
+	return 0;
 }
 
 int machine_run(struct machine *m, struct err *err)

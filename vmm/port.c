@@ -471,7 +471,7 @@ int port_open(const struct port_config *config, struct loop *loop, const struct 
 	p->in = (struct loop_source){.fd = -1, .fn = on_in_event, .opaque = p};
 	p->out = (struct loop_source){.fd = -1, .fn = on_out_event, .opaque = p};
 	p->accept.fd = p->listener.fd = -1;
-	(void)loop_timer_init(loop, &p->retry, on_retry, p, err);
+	loop_timer_init(loop, &p->retry, on_retry, p);
 	p->pump_work = (struct loop_work){.fn = on_pump, .opaque = p};
 	ret = p->kind->open(p, err);
 	if (ret) {

@@ -482,7 +482,7 @@ int virtio_balloon_new(const struct virtio_balloon_options *opt, struct virtio_b
 	b->mem = opt->mem;
 	b->log = opt->log;
 	b->loop = opt->loop;
-	(void)loop_timer_init(opt->loop, &b->timer, stats_due, b, err);
+	loop_timer_init(opt->loop, &b->timer, stats_due, b);
 	atomic_store(&b->stats_ns, opt->stats_ns);
 	atomic_store(&b->target, (uint32_t)(opt->target / VIRTIO_BALLOON_PAGE));
 	*out = b;

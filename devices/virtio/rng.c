@@ -274,12 +274,12 @@ const struct virtio_ops virtio_rng_ops = {
     .restore = rng_restore,
 };
 
-static int set_rate(struct virtio_rng *rng, const struct virtio_rng_options *opt, struct err *err)
+static void set_rate(struct virtio_rng *rng, const struct virtio_rng_options *opt)
 {
 	uint64_t grain = opt->rate / RNG_GRAINS;
 
 	if (opt->rate == 0)
-		return 0;
+		return;
 	if (grain < RNG_GRAIN_MIN)
 		grain = RNG_GRAIN_MIN;
 	if (grain > VIRTIO_RNG_REQUEST_MAX)
@@ -288,7 +288,7 @@ static int set_rate(struct virtio_rng *rng, const struct virtio_rng_options *opt
 		grain = opt->rate;
 	rng->grain = grain;
 	token_bucket_init(&rng->bucket, opt->rate, rng->source.now(rng->source.opaque));
-	return loop_timer_init(opt->loop, &rng->timer, rng_resume, rng, err);
+	loop_timer_init(opt->loop, &rng->timer, rng_resume, rng);
 }
 
 int virtio_rng_new(const struct virtio_rng_options *opt, struct virtio_rng **out, struct err *err)
@@ -304,11 +304,7 @@ int virtio_rng_new(const struct virtio_rng_options *opt, struct virtio_rng **out
 		return err_sys(err, ENOMEM, "virtio-rng");
 	rng->source = *opt->source;
 	rng->log = opt->log;
-	ret = set_rate(rng, opt, err);
-	if (ret < 0) {
-		rng_destroy(rng);
-		return ret;
-	}
+	set_rate(rng, opt);
 	*out = rng;
 	return 0;
 }

@@ -411,9 +411,8 @@ int virtio_vsock_new(const struct virtio_vsock_options *opt, struct virtio_vsock
 	v->rx_work = (struct loop_work){.fn = rx_run, .opaque = v};
 	v->socket.fd = v->listener.fd = -1;
 	vsock_conns_init(v);
-	ret = loop_timer_init(v->loop, &v->timer, vsock_conns_tick, v, err);
-	if (!ret)
-		ret = vsock_host_open(v, opt->path, err);
+	loop_timer_init(v->loop, &v->timer, vsock_conns_tick, v);
+	ret = vsock_host_open(v, opt->path, err);
 	if (ret) {
 		vsock_free(v);
 		return ret;

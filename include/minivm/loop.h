@@ -77,9 +77,7 @@ void loop_unpost(struct loop *loop, struct loop_work *work);
  */
 void loop_call(struct loop *loop, loop_work_fn *fn, void *opaque);
 
-/* 0; there is nothing that can fail. */
-int loop_timer_init(struct loop *loop, struct loop_timer *timer, loop_work_fn *fn, void *opaque,
-		    struct err *err);
+void loop_timer_init(struct loop *loop, struct loop_timer *timer, loop_work_fn *fn, void *opaque);
 /* From any thread; 0 disarms. It fires up to a millisecond late, never early. */
 void loop_timer_arm(struct loop_timer *timer, uint64_t ns);
 /* On the loop's thread, or while no thread runs the loop. */
