@@ -37,6 +37,7 @@ struct stream {
 	uint32_t frame_len; /* of the frame that is under way; 0: none */
 	uint32_t frame_off; /* bytes of it that are there */
 	bool discard;	    /* nobody wants it */
+	bool drained;	    /* the socket was empty behind what is in `in` */
 	unsigned in_pos, in_len;
 	/* sending */
 	uint32_t out_len;
@@ -51,14 +52,34 @@ static struct stream *stream_of(struct netdev *nd)
 
 /* --- receiving --- */
 
-/* What recvmsg() gave: > 0, -EAGAIN, or -EPIPE for an end of whatever kind. */
+static size_t total(const struct iovec *iov, unsigned n)
+{
+	size_t sum = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		sum += iov[i].iov_len;
+	return sum;
+}
+
+/*
+ * What recvmsg() gave: > 0, -EAGAIN, or -EPIPE for an end of whatever kind. If it left room, there
+ * was no more: the call that would say so is spared. Should more have come since, the socket is
+ * readable, and who waits for that is told at once.
+ */
 static ssize_t receive(struct stream *s, struct iovec *iov, unsigned n)
 {
 	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = n};
-	ssize_t ret = recvmsg(s->nd.fd, &msg, MSG_DONTWAIT);
+	ssize_t ret;
 
-	if (ret > 0)
+	if (s->drained) {
+		s->drained = false;
+		return -EAGAIN;
+	}
+	ret = recvmsg(s->nd.fd, &msg, MSG_DONTWAIT);
+	if (ret > 0) {
+		s->drained = (size_t)ret < total(iov, n);
 		return ret;
+	}
 	return ret < 0 && (errno == EAGAIN || errno == EINTR) ? -EAGAIN : -EPIPE;
 }
 
@@ -132,13 +153,15 @@ static int receive_rest(struct stream *s, const struct iovec *iov, unsigned n)
 	return 0;
 }
 
-static size_t total(const struct iovec *iov, unsigned n)
+/* A frame is done. What is known now holds for what was read ahead, and else only until then. */
+static void tell_more(struct stream *s)
 {
-	size_t sum = 0;
-
-	for (unsigned i = 0; i < n; i++)
-		sum += iov[i].iov_len;
-	return sum;
+	if (s->in_pos < s->in_len) {
+		s->nd.more = NETDEV_MORE_HERE;
+		return;
+	}
+	s->nd.more = s->drained ? NETDEV_MORE_NONE : NETDEV_MORE_MAYBE;
+	s->drained = false;
 }
 
 /* One frame: into the buffers, or past them. Its length. */
@@ -162,6 +185,7 @@ static ssize_t one_frame(struct stream *s, const struct iovec *iov, unsigned n)
 	}
 	s->frame_len = 0;
 	s->nd.partial = false;
+	tell_more(s);
 	return len;
 }
 

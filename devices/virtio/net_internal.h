@@ -35,6 +35,19 @@ _Static_assert(sizeof(struct virtio_net_hdr_v1) == 12, "§5.1.6");
 /* Frames that one turn on the loop moves each way, and commands that it carries out. */
 #define NET_TURN 64u
 
+/*
+ * After so many turns that have found one frame each, turns end with their first one; of as many,
+ * one looks for more all the same.
+ */
+#define NET_RX_SINGLES 8u
+
+/*
+ * After so many frames on end that fit into so many bytes of buffers, header included, the back end
+ * is given no more of them.
+ */
+#define NET_RX_SMALLS	  256u
+#define NET_RX_SMALL_ROOM 4096u
+
 #define NET_BIT(f) (1ull << (f))
 
 /* Buffers that the driver has given and that no frame is in yet, in their order. */
@@ -49,13 +62,15 @@ struct net_rx_chain {
 };
 
 struct net_rx {
-	bool broken; /* the queue makes no sense, until the reset */
+	bool broken;	  /* the queue makes no sense, until the reset */
+	unsigned singles; /* turns on end that have found one frame */
+	unsigned smalls;  /* frames on end of NET_RX_SMALL_ROOM or less */
 	unsigned chains;
 	unsigned n;    /* entries of iov */
 	uint32_t room; /* bytes of iov, less than 2 * NET_FRAME_ROOM */
 	/*
 	 * A frame that was larger than the room: its length with the header, and the part of it
-	 * that was there then. The rest is in `spill` until the driver has given more.
+	 * that was there then. The rest is in `spill` until there is more.
 	 */
 	uint32_t spilled;
 	uint32_t spilled_room;

@@ -265,7 +265,7 @@ static bool unspill(struct virtio_net *net)
 	return true;
 }
 
-static void spilled(struct virtio_net *net, uint32_t total)
+static void spilled(struct virtio_net *net, uint32_t total, uint32_t room)
 {
 	struct net_rx *rx = &net->rx;
 
@@ -274,10 +274,24 @@ static void spilled(struct virtio_net *net, uint32_t total)
 		return;
 	}
 	rx->spilled = total;
-	rx->spilled_room = rx->room;
+	rx->spilled_room = room;
 }
 
 /* --- reading --- */
+
+/*
+ * Bytes of the buffers that the back end is given. All of them are some twenty entries of which
+ * most frames fill one, and to look at the others is a part of what such a frame costs the kernel.
+ * A large one among small ones is copied out of the spill buffer, once; then all are given again.
+ */
+static uint32_t offered_room(const struct virtio_net *net)
+{
+	const struct net_rx *rx = &net->rx;
+
+	if (rx->smalls < NET_RX_SMALLS || rx->room < NET_RX_SMALL_ROOM || !mergeable(net))
+		return rx->room;
+	return NET_RX_SMALL_ROOM;
+}
 
 /* One frame from the back end. 0 or -errno. */
 static int read_frame(struct virtio_net *net)
@@ -285,7 +299,8 @@ static int read_frame(struct virtio_net *net)
 	uint32_t skip = net->backend->vnet_hdr ? 0 : NET_HDR_LEN;
 	struct iovec iov[NET_RX_IOV + 1];
 	struct net_rx *rx = &net->rx;
-	unsigned n = iov_cut(iov, rx->iov, skip, rx->room - skip);
+	uint32_t room = offered_room(net);
+	unsigned n = iov_cut(iov, rx->iov, skip, room - skip);
 	uint32_t total;
 	ssize_t ret;
 
@@ -298,8 +313,9 @@ static int read_frame(struct virtio_net *net)
 		return 0;
 	}
 	total = (uint32_t)ret + skip;
-	if (total > rx->room)
-		spilled(net, total);
+	rx->smalls = total <= NET_RX_SMALL_ROOM ? rx->smalls + 1 : 0;
+	if (total > room)
+		spilled(net, total, room);
 	else
 		deliver(net, total);
 	return 0;
@@ -329,6 +345,31 @@ static bool turn_over(unsigned frames, unsigned spent)
 	return frames >= NET_TURN || spent >= NET_RX_POPS;
 }
 
+/*
+ * Shall the turn end with the frame that it has just had? A file that has no more is read for
+ * nothing, and for a tap that costs as much as half a frame. So if the back end knows that there is
+ * none, or if there was none for some time, we leave the question to epoll, which is asked anyhow:
+ * it reports a file for as long as it can be read. It is asked only if net_watch() waits for
+ * frames; without buffers, the next one is found by the kick that prepare() has to ask for.
+ */
+static bool leave_to_epoll(const struct virtio_net *net)
+{
+	unsigned singles = net->rx.singles;
+
+	if (net->backend->more == NETDEV_MORE_HERE || !net_rx_wants(net))
+		return false;
+	return net->backend->more == NETDEV_MORE_NONE ||
+	       (singles >= NET_RX_SINGLES && singles % NET_RX_SINGLES != 0);
+}
+
+static void count_single(struct net_rx *rx, unsigned frames)
+{
+	if (frames == 1)
+		rx->singles++;
+	else if (frames > 1)
+		rx->singles = 0;
+}
+
 void net_rx_run(struct virtio_net *net)
 {
 	unsigned frames = 0, spent = 0;
@@ -347,7 +388,10 @@ void net_rx_run(struct virtio_net *net)
 		if (ret < 0)
 			break;
 		frames++;
+		if (leave_to_epoll(net))
+			break;
 	}
+	count_single(&net->rx, frames);
 	virtio_signal_queue(net->virtio, NET_RX);
 	if (ret == -EPROTO) {
 		net->rx.broken = true;

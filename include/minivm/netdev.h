@@ -32,6 +32,13 @@ enum netdev_offload {
 	NETDEV_TSO_ECN = 1 << 3,
 };
 
+/* What is known of the frames behind the one that readv() has given. */
+enum netdev_more {
+	NETDEV_MORE_MAYBE, /* another call tells */
+	NETDEV_MORE_HERE,  /* some of it was read already, of which `fd` tells nobody: call again */
+	NETDEV_MORE_NONE,  /* nothing now; `fd` becomes readable */
+};
+
 struct netdev; /* a back end's own state starts with struct netdev */
 
 /*
@@ -61,10 +68,11 @@ struct netdev_ops {
 struct netdev {
 	const struct netdev_ops *ops;
 	int fd;
-	bool vnet_hdr;	   /* frames begin with a struct virtio_net_hdr_v1, both ways */
-	uint32_t offloads; /* NETDEV_*, both ways; with vnet_hdr only */
-	bool partial;	   /* kept by readv() */
-	bool unsent;	   /* kept by writev() and flush() */
+	bool vnet_hdr;	       /* frames begin with a struct virtio_net_hdr_v1, both ways */
+	uint32_t offloads;     /* NETDEV_*, both ways; with vnet_hdr only */
+	bool partial;	       /* kept by readv() */
+	bool unsent;	       /* kept by writev() and flush() */
+	enum netdev_more more; /* kept by readv() */
 };
 
 /*

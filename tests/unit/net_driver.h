@@ -54,6 +54,13 @@ struct packets {
 	_Atomic int fail;	   /* -errno for every frame that is sent */
 	_Atomic bool gone;
 	_Atomic bool closed;
+	_Atomic unsigned reads;	  /* calls of readv() */
+	_Atomic unsigned buffers; /* of the last one */
+	/* What it says of the next frame: that is true if a second one is read ahead (MORE_HERE).
+	 */
+	_Atomic enum netdev_more more;
+	ssize_t kept_len; /* of the frame read ahead; 0: none */
+	uint8_t kept[2048];
 };
 
 /* --- the driver --- */

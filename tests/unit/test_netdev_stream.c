@@ -123,6 +123,37 @@ StreamTest(frames_in_pieces)
 	free(p);
 }
 
+/* Behind each frame: more of them here, nothing now, or perhaps something in the socket. */
+StreamTest(what_is_behind_a_frame)
+{
+	uint8_t *p = encode(3, 100);
+
+	send_frame(1, 60);
+	cr_expect_eq(receive(buf, sizeof(buf)), 60);
+	cr_expect_eq(nd->more, NETDEV_MORE_NONE);
+	/* What came since is found all the same, without an -EAGAIN before it. */
+	send_frame(1, 61);
+	send_frame(2, 62);
+	send_bytes(p, 1);
+	cr_expect_eq(receive(buf, sizeof(buf)), 61);
+	cr_expect_eq(nd->more, NETDEV_MORE_HERE);
+	cr_expect_eq(receive(buf, sizeof(buf)), 62);
+	cr_expect_eq(nd->more, NETDEV_MORE_HERE, "a byte of it");
+	cr_expect_eq(receive(buf, sizeof(buf)), -EAGAIN);
+	send_bytes(p + 1, 103);
+	cr_expect_eq(receive(buf, sizeof(buf)), 100);
+	cr_expect_eq(nd->more, NETDEV_MORE_NONE);
+	free(p);
+	/* A call that is filled to the last byte does not know. */
+	for (unsigned i = 0; i < 40; i++)
+		send_frame(i, 1020);
+	for (unsigned i = 0; i < 40; i++) {
+		cr_assert_eq(receive(buf, sizeof(buf)), 1020);
+		cr_assert(right(buf, i, 1020));
+		cr_assert_eq(nd->more == NETDEV_MORE_NONE, i == 39, "frame %u", i);
+	}
+}
+
 StreamTest(a_frame_that_does_not_fit_is_cut_alone)
 {
 	send_frame(1, 5000);
