@@ -7,7 +7,7 @@
  * Answers to what takes time (a pause, a snapshot) come when it is done; until then the connection
  * is not read.
  *
- * System calls: those of ctl_socket.c and loop.c, accept4, recvfrom, sendto, close.
+ * System calls: those of ctl_socket.c, unix_listener.c and loop.c, recvfrom, sendto, close.
  */
 #include "api_priv.h"
 
@@ -241,36 +241,16 @@ static void turn_away(int fd)
 	close(fd);
 }
 
-/* The guest may have them all: a peer that cannot be let in must not keep the loop busy. */
-#define RETRY_NS 100000000ull
-
-static void accept_failed(struct api *api, int error)
-{
-	if (error == EAGAIN || error == EINTR || error == ECONNABORTED)
-		return;
-	loop_rearm(api->loop, &api->source, 0);
-	loop_timer_arm(&api->retry, RETRY_NS);
-}
-
-static void on_retry(void *opaque)
-{
-	struct api *api = opaque;
-
-	loop_rearm(api->loop, &api->source, EPOLLIN);
-}
-
 static void on_listener(void *opaque, uint32_t events)
 {
 	struct api *api = opaque;
 	struct api_connection *c = free_connection(api);
-	int fd = accept4(api->socket.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int fd = unix_accept(&api->acceptor);
 	struct err err;
 
 	(void)events;
-	if (fd < 0) {
-		accept_failed(api, errno);
+	if (fd < 0)
 		return;
-	}
 	if (!c) {
 		turn_away(fd);
 		return;
@@ -299,41 +279,36 @@ static int listen_at(struct api *api, struct err *err)
 	return ret;
 }
 
-int api_new(const struct cli_result *cli, struct loop *loop, struct api **out, struct err *err)
+int api_reserve(const struct cli_result *cli, struct api **out, struct err *err)
 {
 	struct api *api = calloc(1, sizeof(*api));
 	int ret;
 
 	if (!api)
 		return err_set(err, ENOMEM, "control socket: out of memory");
-	api->loop = loop;
 	api->cli = cli;
 	api->socket = (struct ctl_socket){.fd = -1, .lock_fd = -1};
 	api->signals.fd = -1;
-	loop_timer_init(loop, &api->retry, on_retry, api);
 	for (unsigned i = 0; i < API_CONNECTIONS_MAX; i++)
 		api->conn[i] = (struct api_connection){.api = api, .source.fd = -1};
 	ret = listen_at(api, err);
-	if (!ret) {
-		api->source =
-		    (struct loop_source){.fd = api->socket.fd, .fn = on_listener, .opaque = api};
-		ret = loop_watch(loop, &api->source, EPOLLIN, err);
-	}
-	if (ret) {
+	if (ret)
 		api_close(api);
-		return ret;
-	}
-	*out = api;
-	return 0;
+	else
+		*out = api;
+	return ret;
 }
 
-int api_open(struct machine *m, const struct cli_result *cli, struct api **out, struct err *err)
+int api_serve(struct api *api, struct loop *loop, struct err *err)
 {
-	int ret = api_new(cli, m->loop, out, err);
+	api->loop = loop;
+	return unix_acceptor_start(&api->acceptor, loop, api->socket.fd, on_listener, api, err);
+}
 
-	if (!ret)
-		(*out)->m = m;
-	return ret;
+int api_open(struct api *api, struct machine *m, struct err *err)
+{
+	api->m = m;
+	return api_serve(api, m->loop, err);
 }
 
 static int move_source(struct api *api, struct loop *loop, struct loop_source *source,
@@ -347,7 +322,7 @@ static int move_source(struct api *api, struct loop *loop, struct loop_source *s
 
 int api_move(struct api *api, struct loop *loop, struct err *err)
 {
-	int ret = move_source(api, loop, &api->source, err);
+	int ret = unix_acceptor_move(&api->acceptor, loop, err);
 
 	for (unsigned i = 0; !ret && i < API_CONNECTIONS_MAX; i++) {
 		if (api->conn[i].source.fd >= 0)
@@ -355,10 +330,6 @@ int api_move(struct api *api, struct loop *loop, struct err *err)
 	}
 	if (ret)
 		return err_context(err, "control socket");
-	loop_timer_destroy(&api->retry);
-	loop_timer_init(loop, &api->retry, on_retry, api);
-	/* It may have been waiting to be heard again. */
-	loop_rearm(loop, &api->source, EPOLLIN);
 	api->loop = loop;
 	return 0;
 }
@@ -369,8 +340,7 @@ void api_close(struct api *api)
 		return;
 	for (unsigned i = 0; i < API_CONNECTIONS_MAX; i++)
 		conn_close(&api->conn[i]);
-	loop_unwatch(api->loop, &api->source);
-	loop_timer_destroy(&api->retry);
+	unix_acceptor_stop(&api->acceptor);
 	ctl_unlisten(&api->socket);
 	loop_free(api->own_loop);
 	free(api->job.state_path);

@@ -128,18 +128,19 @@ static void unwatch_signals(struct api *api)
 
 int api_open_waiting(const struct cli_result *cli, struct api **out, struct err *err)
 {
-	struct loop *loop;
-	int ret = loop_new(&loop, err);
+	struct api *api;
+	int ret = api_reserve(cli, &api, err);
 
 	if (ret)
 		return ret;
-	ret = api_new(cli, loop, out, err);
-	if (ret) {
-		loop_free(loop);
-		return ret;
-	}
-	(*out)->own_loop = loop;
-	return 0;
+	ret = loop_new(&api->own_loop, err);
+	if (!ret)
+		ret = api_serve(api, api->own_loop, err);
+	if (ret)
+		api_close(api);
+	else
+		*out = api;
+	return ret;
 }
 
 /* A loop that was told to quit does not run again. */

@@ -13,6 +13,7 @@
 #include "minivm/ctl.h"
 #include "minivm/http.h"
 #include "minivm/loop.h"
+#include "minivm/unix_listener.h"
 
 #define API_CONNECTIONS_MAX 10
 
@@ -48,22 +49,21 @@ struct api_load {
 
 struct api {
 	struct machine *m;	    /* NULL: there is none yet */
-	struct loop *loop;	    /* the machine's; before that own_loop */
+	struct loop *loop;	    /* the machine's; before that own_loop, or NULL */
 	struct loop *own_loop;	    /* NULL: not needed (any more) */
 	struct loop_source signals; /* while there is no machine */
 	struct api_load load;
 	const struct cli_result *cli;
 	struct ctl_socket socket;
-	struct loop_source source;
-	struct loop_timer retry; /* of accepting, when there are no descriptors */
+	struct unix_acceptor acceptor;
 	struct api_connection conn[API_CONNECTIONS_MAX];
 	struct api_job job;
 };
 
 /* --- api.c --- */
 
-/* Listens, on `loop`. */
-int api_new(const struct cli_result *cli, struct loop *loop, struct api **out, struct err *err);
+/* Serves its connections, on `loop`. */
+int api_serve(struct api *api, struct loop *loop, struct err *err);
 /* The listener and all connections go on on another loop; no thread runs either. */
 int api_move(struct api *api, struct loop *loop, struct err *err);
 

@@ -14,6 +14,7 @@
 #include "minivm/fdt.h"
 #include "minivm/file.h"
 #include "minivm/platform.h"
+#include "minivm/virtio_vsock.h"
 
 /* --- plan: addresses and interrupts, before any file is opened --- */
 
@@ -203,21 +204,33 @@ static int add_button(struct machine *m, struct err *err)
 
 /* --- all of it --- */
 
-int board_populate(struct machine *m, struct err *err)
+static int check_files(const struct machine *m, struct err *err)
 {
 	int ret = board_check_console(m, err);
 
-	/* All images before any layer is made, so that a bad one leaves nothing behind. */
+	if (!ret && m->config->vsock_path && virtio_vsock_check(m->config->vsock_path, err))
+		ret = err_context(err, "vsock");
+	return ret;
+}
+
+/*
+ * What makes or empties a file of the user's comes behind all that can be wrong elsewhere: layers
+ * behind images and networks, the console's file behind layers.
+ */
+int board_populate(struct machine *m, struct err *err)
+{
+	int ret = check_files(m, err);
+
 	if (!ret)
 		ret = board_open_images(m, err);
 	if (!ret)
 		ret = add_platform(m, err);
 	if (!ret)
-		ret = board_add_disks(m, err);
+		ret = add_button(m, err);
 	if (!ret)
 		ret = board_add_nets(m, err);
 	if (!ret)
-		ret = add_button(m, err);
+		ret = board_add_disks(m, err);
 	if (!ret)
 		ret = board_add_console(m, err);
 	if (!ret)

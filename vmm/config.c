@@ -507,5 +507,6 @@ int config_finish(struct vm_config *config, struct err *err)
 		if (rc < 0)
 			return rc;
 	}
-	return config_check_ports(config, err);
+	rc = config_check_disks(config, err);
+	return rc < 0 ? rc : config_check_ports(config, err);
 }

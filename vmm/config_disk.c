@@ -216,3 +216,21 @@ int config_replace_disk(struct vm_config *config, const char *text, const char *
 {
 	return config_replace_device(config, &config_disk_kind, text, dir, err);
 }
+
+int config_check_disks(const struct vm_config *config, struct err *err)
+{
+	for (unsigned i = 0; i < config->disk_count; i++) {
+		const char *file = config->disk[i].overlay_file;
+
+		for (unsigned j = 0; file && j < i; j++) {
+			const char *other = config->disk[j].overlay_file;
+
+			if (other && strcmp(file, other) == 0)
+				return err_set(err, EINVAL,
+					       "two disks have the overlay file %s; a layer serves "
+					       "one disk",
+					       file);
+		}
+	}
+	return 0;
+}

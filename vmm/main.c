@@ -2,6 +2,7 @@
 /*
  * minivm: the order of the phases, and the only place that exits.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -24,8 +25,10 @@
 #include "minivm/snapshot.h"
 #include "minivm/timeline.h"
 
-static int fail(const struct err *err)
+static int fail(struct err *err)
 {
+	if (err->code == -EMFILE)
+		err_hint(err, "`ulimit -n` tells and raises the limit");
 	term_restore();
 	fprintf(stderr, "minivm: %s\n", err->text);
 	return VM_STATUS_ERROR;
@@ -52,15 +55,27 @@ static int write_reports(const struct vm_config *config, const struct machine *m
 	return ret;
 }
 
+/* What a machine's files are not touched before: reports can be written, its name is free. */
+static int claim(const struct cli_result *cli, struct api **api, struct err *err)
+{
+	const struct vm_config *config = &cli->config;
+	int ret = check_reports(config, err);
+
+	if (ret || *api || (!config->name && !config->api_sock))
+		return ret;
+	return api_reserve(cli, api, err);
+}
+
 /* As it was saved; the snapshot is closed afterwards. */
 static int restore_machine(struct cli_result *cli, struct snapshot *snapshot, struct log *log,
-			   struct timeline *timeline, struct machine **m, struct err *err)
+			   struct timeline *timeline, struct machine **m, struct api **api,
+			   struct err *err)
 {
 	int ret = cli_layers_restore(cli, &snapshot->reader, err);
 
 	if (!ret) {
 		log->level = cli->config.log_level;
-		ret = check_reports(&cli->config, err);
+		ret = claim(cli, api, err);
 	}
 	if (!ret)
 		ret = machine_restore(&cli->config, snapshot, log,
@@ -71,18 +86,21 @@ static int restore_machine(struct cli_result *cli, struct snapshot *snapshot, st
 
 /* From a kernel, or as it was saved. */
 static int make_machine(struct cli_result *cli, struct log *log, struct timeline *timeline,
-			struct machine **m, struct err *err)
+			struct machine **m, struct api **api, struct err *err)
 {
 	struct snapshot snapshot;
 	int ret;
 
-	if (cli->action != CLI_RESTORE)
-		return machine_new(&cli->config, log, cli->config.timeline ? timeline : NULL, m,
-				   err);
+	if (cli->action != CLI_RESTORE) {
+		ret = claim(cli, api, err);
+		return ret ? ret
+			   : machine_new(&cli->config, log, cli->config.timeline ? timeline : NULL,
+					 m, err);
+	}
 	ret = snapshot_open(cli->operand[0], &snapshot, err);
 	if (ret)
 		return ret;
-	ret = restore_machine(cli, &snapshot, log, timeline, m, err);
+	ret = restore_machine(cli, &snapshot, log, timeline, m, api, err);
 	return ret ? err_context(err, "snapshot %s", cli->operand[0]) : 0;
 }
 
@@ -96,7 +114,7 @@ static int load_machine(struct cli_result *cli, struct api *api, const char *sta
 	int ret = snapshot_open_files(state, memory, &snapshot, &why);
 
 	if (!ret) {
-		ret = restore_machine(cli, &snapshot, log, timeline, m, &why);
+		ret = restore_machine(cli, &snapshot, log, timeline, m, &api, &why);
 		if (ret)
 			err_context(&why, "snapshot %s", state);
 	}
@@ -122,21 +140,18 @@ static int wait_for_machine(struct cli_result *cli, struct log *log, struct time
 	return ret;
 }
 
-static bool wants_socket(const struct vm_config *config)
-{
-	return config->name || config->api_sock;
-}
-
 /* The machine, and its control socket if it is to have one. */
 static int set_up(struct cli_result *cli, struct log *log, struct timeline *timeline,
 		  struct machine **m, struct api **api, struct err *err)
 {
 	int ret;
 
-	if (cli->action == CLI_WAIT)
-		return wait_for_machine(cli, log, timeline, m, api, err);
-	ret = make_machine(cli, log, timeline, m, err);
-	return ret || !wants_socket(&cli->config) ? ret : api_open(*m, cli, api, err);
+	if (cli->action == CLI_WAIT) {
+		ret = check_reports(&cli->config, err);
+		return ret ? ret : wait_for_machine(cli, log, timeline, m, api, err);
+	}
+	ret = make_machine(cli, log, timeline, m, api, err);
+	return ret || !*api ? ret : api_open(*api, *m, err);
 }
 
 static int end_machine(const struct cli_result *cli, const struct machine *m,
@@ -164,8 +179,6 @@ static int run_machine(struct cli_result *cli, struct timeline *timeline)
 	if (config->timeline || cli->action != CLI_RUN) /* whose wishes are in the snapshot */
 		timeline_mark(timeline, TIMELINE_CONFIG);
 	bus_error_report();
-	if (check_reports(config, &err))
-		return fail(&err);
 	if (set_up(cli, &log, timeline, &m, &api, &err) || (m && machine_run(m, &err)))
 		status = fail(&err);
 	else
@@ -179,18 +192,30 @@ static int run_machine(struct cli_result *cli, struct timeline *timeline)
  * Whoever started us may have closed them. Then a file that we open would become standard output,
  * and a disk image get the console's bytes.
  */
-static void keep_standard_descriptors(void)
+static bool keep_standard_descriptors(void)
 {
 	struct pollfd std[] = {{.fd = STDIN_FILENO}, {.fd = STDOUT_FILENO}, {.fd = STDERR_FILENO}};
 	int fd;
 
 	if (poll(std, 3, 0) == 0)
-		return; /* POLLNVAL would have told of a closed one */
+		return true; /* POLLNVAL would have told of a closed one */
 	do
 		fd = open("/dev/null", O_RDWR);
 	while (fd >= 0 && fd <= STDERR_FILENO);
 	if (fd >= 0)
 		close(fd);
+	return fd >= 0;
+}
+
+/* What a command has said must have got out, or a script takes nothing for an answer. */
+static int end_command(int status)
+{
+	struct err err = {0};
+
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return status;
+	err_sys(&err, errno, "standard output");
+	return fail(&err);
 }
 
 int main(int argc, char *argv[])
@@ -201,7 +226,8 @@ int main(int argc, char *argv[])
 	int status = 0;
 
 	timeline_mark(&timeline, TIMELINE_EXEC);
-	keep_standard_descriptors();
+	if (!keep_standard_descriptors())
+		return VM_STATUS_ERROR; /* and nowhere to say why */
 	/* A reader that goes away and a file size limit are errors of write(2), not our end. */
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
@@ -219,16 +245,18 @@ int main(int argc, char *argv[])
 	case CLI_STOP:
 	case CLI_SNAPSHOT:
 	case CLI_BALLOON:
-		status = ctl_run(&cli, stdout, &err) ? fail(&err) : 0;
+		status = end_command(ctl_run(&cli, stdout, &err) ? fail(&err) : 0);
 		break;
 	case CLI_DOCTOR:
-		status = doctor_run(cli.json, stdout);
+		status = end_command(doctor_run(cli.json, stdout));
 		break;
 	case CLI_HELP:
 		cli_print_help(stdout);
+		status = end_command(0);
 		break;
 	case CLI_VERSION:
 		cli_print_version(stdout);
+		status = end_command(0);
 		break;
 	}
 	cli_result_free(&cli);

@@ -15,8 +15,8 @@
  *
  * FIFOs are opened for reading and writing: no end of file, no EPIPE, when others come and go.
  *
- * All of it on the device's loop. System calls: open, mkfifo, fstat, read, writev, accept4, fcntl,
- * ioctl (FIONREAD), close, and those of loop.c and unix_listener.c.
+ * All of it on the device's loop. System calls: open, mkfifo, fstat, read, writev, fcntl, ioctl
+ * (FIONREAD), close, and those of loop.c and unix_listener.c.
  */
 #include "minivm/port.h"
 
@@ -41,7 +41,6 @@
 #define CHUNKS_PER_RUN 16
 #define OUT_MAX	       (256u << 10)
 #define OUT_PIECES     16
-#define RETRY_NS       100000000ull
 
 struct port_kind_ops;
 
@@ -59,9 +58,8 @@ struct port {
 
 	struct loop_source in;	/* fd -1: no input now */
 	struct loop_source out; /* fd -1: nobody is there */
-	struct loop_source accept;
 	struct unix_listener listener;
-	struct loop_timer retry; /* of accepting */
+	struct unix_acceptor acceptor;
 	struct loop_work pump_work;
 	bool eof;	 /* the client will send no more */
 	bool hup;	 /* the client is gone */
@@ -112,7 +110,7 @@ static void client_gone(struct port *p)
 	p->eof = p->hup = false;
 	p->ahead_len = 0;
 	virtio_console_set_open(p->virtio, p->id, false);
-	want(p, &p->accept, EPOLLIN);
+	unix_acceptor_release(&p->acceptor);
 }
 
 /* True: nothing is left of what was read. */
@@ -319,38 +317,44 @@ static bool client_failed(struct port *p, int error)
 	return true;
 }
 
-static void on_retry(void *opaque)
+static void let_in(struct port *p)
 {
-	struct port *p = opaque;
+	/* The others wait in the backlog. */
+	unix_acceptor_hold(&p->acceptor);
+	virtio_console_set_open(p->virtio, p->id, true);
+	virtio_console_tx_resume(p->virtio, p->id);
+	pump(p);
+}
 
-	want(p, &p->accept, EPOLLIN);
+/* A descriptor for each direction, as FIFOs have. 0, or -errno. */
+static int take_client(struct port *p)
+{
+	int fd = unix_accept(&p->acceptor);
+	int ret;
+
+	if (fd < 0)
+		return fd;
+	p->in.fd = fd;
+	p->out.fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (p->out.fd >= 0)
+		return 0;
+	ret = -errno;
+	unwatch_and_close(p, &p->in);
+	unix_accept_later(&p->acceptor);
+	return ret;
 }
 
 static void on_accept(void *opaque, uint32_t events)
 {
 	struct port *p = opaque;
-	int fd = accept4(p->accept.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	int ret = take_client(p);
 
 	(void)events;
-	if (fd < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED))
-		return;
-	/* The others wait in the backlog. */
-	loop_rearm(p->loop, &p->accept, 0);
-	if (fd >= 0) {
-		p->in.fd = fd;
-		/* A descriptor for each direction, as FIFOs have. */
-		p->out.fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-	}
-	if (p->out.fd < 0) {
+	if (ret == 0)
+		let_in(p);
+	else if (ret != -EAGAIN)
 		log_guest(p->log, &p->log_limit, LOG_LEVEL_WARN,
-			  "%s: accept: %s; clients have to wait", p->what, strerror(errno));
-		unwatch_and_close(p, &p->in);
-		loop_timer_arm(&p->retry, RETRY_NS);
-		return;
-	}
-	virtio_console_set_open(p->virtio, p->id, true);
-	virtio_console_tx_resume(p->virtio, p->id);
-	pump(p);
+			  "%s: accept: %s; clients have to wait", p->what, strerror(-ret));
 }
 
 /* As many clients wait as the system allows by default. */
@@ -360,10 +364,8 @@ static int unix_port_open(struct port *p, struct err *err)
 {
 	int ret = unix_listen(p->what, p->config->path, BACKLOG, &p->listener, err);
 
-	if (ret)
-		return ret;
-	p->accept = (struct loop_source){.fd = p->listener.fd, .fn = on_accept, .opaque = p};
-	return loop_watch(p->loop, &p->accept, EPOLLIN, err);
+	return ret ? ret
+		   : unix_acceptor_start(&p->acceptor, p->loop, p->listener.fd, on_accept, p, err);
 }
 
 /* --- FIFOs --- */
@@ -470,8 +472,7 @@ int port_open(const struct port_config *config, struct loop *loop, const struct 
 	name_port(p->what, config);
 	p->in = (struct loop_source){.fd = -1, .fn = on_in_event, .opaque = p};
 	p->out = (struct loop_source){.fd = -1, .fn = on_out_event, .opaque = p};
-	p->accept.fd = p->listener.fd = -1;
-	loop_timer_init(loop, &p->retry, on_retry, p);
+	p->listener.fd = -1;
 	p->pump_work = (struct loop_work){.fn = on_pump, .opaque = p};
 	ret = p->kind->open(p, err);
 	if (ret) {
@@ -497,8 +498,7 @@ void port_close(struct port *p)
 	loop_unpost(p->loop, &p->pump_work);
 	unwatch_and_close(p, &p->in);
 	unwatch_and_close(p, &p->out);
-	loop_unwatch(p->loop, &p->accept);
-	loop_timer_destroy(&p->retry);
+	unix_acceptor_stop(&p->acceptor);
 	unix_unlisten(&p->listener);
 	free(p);
 }

@@ -2,18 +2,22 @@
 /*
  * A listening Unix stream socket at a path of the user's (minivm/unix_listener.h).
  *
- * System calls: socket, connect, lstat, unlink, fchmod, bind, listen, access, close.
+ * System calls: socket, connect, lstat, unlink, fchmod, bind, listen, accept4, access, close, and
+ * those of loop.c.
  */
 #include "minivm/unix_listener.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "minivm/file.h"
+
+#define RETRY_NS 100000000ull
 
 static int set_address(const char *what, const char *path, struct sockaddr_un *addr,
 		       struct err *err)
@@ -115,4 +119,73 @@ void unix_unlisten(struct unix_listener *l)
 	l->fd = -1;
 	if (lstat(l->addr.sun_path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino)
 		unlink(l->addr.sun_path);
+}
+
+/* --- on a loop --- */
+
+static void acceptor_rearm(struct unix_acceptor *a, bool wanted)
+{
+	if (a->source.watched)
+		loop_rearm(a->loop, &a->source, wanted ? EPOLLIN : 0);
+}
+
+static void on_retry(void *opaque)
+{
+	struct unix_acceptor *a = opaque;
+
+	acceptor_rearm(a, !a->held);
+}
+
+int unix_acceptor_start(struct unix_acceptor *a, struct loop *loop, int fd, loop_event_fn *fn,
+			void *opaque, struct err *err)
+{
+	*a = (struct unix_acceptor){.loop = loop, .source = {.fd = fd, .fn = fn, .opaque = opaque}};
+	loop_timer_init(loop, &a->retry, on_retry, a);
+	return loop_watch(loop, &a->source, EPOLLIN, err);
+}
+
+int unix_acceptor_move(struct unix_acceptor *a, struct loop *loop, struct err *err)
+{
+	unix_acceptor_stop(a);
+	a->loop = loop;
+	loop_timer_init(loop, &a->retry, on_retry, a);
+	return loop_watch(loop, &a->source, a->held ? 0 : EPOLLIN, err);
+}
+
+void unix_acceptor_stop(struct unix_acceptor *a)
+{
+	if (a->loop)
+		loop_unwatch(a->loop, &a->source);
+	loop_timer_destroy(&a->retry);
+}
+
+int unix_accept(struct unix_acceptor *a)
+{
+	int fd = accept4(a->source.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	int ret = -errno;
+
+	if (fd >= 0)
+		return fd;
+	if (ret == -EAGAIN || ret == -EINTR || ret == -ECONNABORTED)
+		return -EAGAIN;
+	unix_accept_later(a);
+	return ret;
+}
+
+void unix_accept_later(struct unix_acceptor *a)
+{
+	acceptor_rearm(a, false);
+	loop_timer_arm(&a->retry, RETRY_NS);
+}
+
+void unix_acceptor_hold(struct unix_acceptor *a)
+{
+	a->held = true;
+	acceptor_rearm(a, false);
+}
+
+void unix_acceptor_release(struct unix_acceptor *a)
+{
+	a->held = false;
+	acceptor_rearm(a, true);
 }

@@ -213,15 +213,29 @@ static void raise_fd_limit(void)
 	(void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+/* With room for the ports of services behind it. */
+static int check_length(const char *path, struct err *err)
+{
+	if (*path != '\0' && strlen(path) <= VSOCK_PATH_MAX)
+		return 0;
+	return err_set(err, ENAMETOOLONG,
+		       "%s: a socket's path has 1 to %u bytes; choose a shorter one", path,
+		       VSOCK_PATH_MAX);
+}
+
+int virtio_vsock_check(const char *path, struct err *err)
+{
+	int ret = check_length(path, err);
+
+	return ret ? ret : unix_listen_check("socket", path, err);
+}
+
 int vsock_host_open(struct virtio_vsock *v, const char *path, struct err *err)
 {
-	int ret;
+	int ret = check_length(path, err);
 
-	if (*path == '\0' || strlen(path) > VSOCK_PATH_MAX)
-		return err_set(err, ENAMETOOLONG,
-			       "%s: a socket's path has 1 to %u bytes; choose a shorter one", path,
-			       VSOCK_PATH_MAX);
-	ret = unix_listen("socket", path, BACKLOG, &v->socket, err);
+	if (!ret)
+		ret = unix_listen("socket", path, BACKLOG, &v->socket, err);
 	if (ret)
 		return ret;
 	v->listener = (struct loop_source){.fd = v->socket.fd, .fn = accept_event, .opaque = v};

@@ -12,11 +12,13 @@
 struct api;
 
 /*
- * Listens where cli->config says (name or api_sock; at least one is set). `cli` is what the machine
- * was made from and outlives it. Between machine_new() and machine_run(); ended after that returned
- * and before machine_destroy().
+ * Listens where cli->config says (name or api_sock; at least one is set), but answers nobody yet. A
+ * machine's files are not touched before its name is known to be free. `cli` is what the machine is
+ * made from and outlives *out, which api_close() ends: before machine_destroy().
  */
-int api_open(struct machine *m, const struct cli_result *cli, struct api **out, struct err *err);
+int api_reserve(const struct cli_result *cli, struct api **out, struct err *err);
+/* Answers, on the machine's loop. Between machine_new() and machine_run(). */
+int api_open(struct api *api, struct machine *m, struct err *err);
 
 /* --- without a machine (CLI_WAIT): a socket that waits for PUT /snapshot/load --- */
 

@@ -307,6 +307,8 @@ int config_set_device_id(char **id, const char *what, const char *text, struct e
 /* Gives names ("disk0") to those that have none, and refuses equal ones. */
 int config_name_devices(struct vm_config *config, const struct config_kind *kind, struct err *err);
 
+/* No two have their layer in the same file. */
+int config_check_disks(const struct vm_config *config, struct err *err);
 /* No two have the same name, or the agent's. */
 int config_check_ports(const struct vm_config *config, struct err *err);
 

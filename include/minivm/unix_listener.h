@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A listening Unix stream socket at a path of the user's. */
+/* A listening Unix stream socket at a path of the user's, and its part in an event loop. */
 #ifndef MINIVM_UNIX_LISTENER_H
 #define MINIVM_UNIX_LISTENER_H
 
@@ -7,6 +7,7 @@
 #include <sys/un.h>
 
 #include "minivm/err.h"
+#include "minivm/loop.h"
 
 struct unix_listener {
 	int fd; /* non-blocking; -1: not open */
@@ -28,5 +29,34 @@ int unix_listen(const char *what, const char *path, int backlog, struct unix_lis
 
 /* Removes the socket's file too, if it is still ours. Harmless with fd -1. */
 void unix_unlisten(struct unix_listener *l);
+
+/*
+ * A listening socket on a loop. All calls on the loop's thread, or while no thread runs the loop;
+ * the descriptor stays its opener's. Harmless when it was zero-initialised and never started.
+ */
+struct unix_acceptor {
+	struct loop *loop;
+	struct loop_source source;
+	struct loop_timer retry;
+	bool held;
+};
+
+/* `fn` is called when a peer is there; it calls unix_accept(). */
+int unix_acceptor_start(struct unix_acceptor *a, struct loop *loop, int fd, loop_event_fn *fn,
+			void *opaque, struct err *err);
+/* Goes on on another loop. */
+int unix_acceptor_move(struct unix_acceptor *a, struct loop *loop, struct err *err);
+void unix_acceptor_stop(struct unix_acceptor *a);
+
+/* The peer's descriptor, non-blocking; -EAGAIN: it is gone again; else what unix_accept_later() is
+ * for, which has been called. */
+int unix_accept(struct unix_acceptor *a);
+/* The peer cannot be let in now (no descriptors: the guest may have them all). It is tried again in
+ * 100 ms, so that it does not keep the loop busy meanwhile. */
+void unix_accept_later(struct unix_acceptor *a);
+
+/* Further peers wait in the backlog, until the release. */
+void unix_acceptor_hold(struct unix_acceptor *a);
+void unix_acceptor_release(struct unix_acceptor *a);
 
 #endif

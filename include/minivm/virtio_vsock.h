@@ -54,6 +54,9 @@ struct virtio_vsock;
 
 extern const struct virtio_ops virtio_vsock_ops;
 
+/* Can virtio_vsock_new() listen at `path`, by all that can be told without changing anything? */
+int virtio_vsock_check(const char *path, struct err *err);
+
 /*
  * Makes the listening socket at `path`, mode 0600; a socket that nobody listens on any more is
  * replaced. virtio_vsock_ops.destroy removes it. While no thread runs the loop, or on its thread.

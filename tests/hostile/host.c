@@ -95,6 +95,14 @@ static int few_files(void *suite)
 	return set_limit(RLIMIT_NOFILE, 6);
 }
 
+static int full_output(void *suite)
+{
+	int fd = open("/dev/full", O_WRONLY);
+
+	(void)suite;
+	return fd < 0 || dup2(fd, 1) < 0 || close(fd);
+}
+
 static void limit_cases(struct suite *s)
 {
 	static const struct refusal limits[] = {
@@ -105,9 +113,14 @@ static void limit_cases(struct suite *s)
 	     .prepare = little_address_space},
 	    {"too few file descriptors",
 	     {K, "--disk", "@disk", "--disk", "@disk2"},
-	     .want = "oo many open files",
+	     .want = "ulimit -n",
 	     .kvm = true,
 	     .prepare = few_files},
+	    {"no room for the help", {"--help"}, .want = "standard output", .prepare = full_output},
+	    {"no room for the version",
+	     {"--version"},
+	     .want = "standard output",
+	     .prepare = full_output},
 	};
 
 	for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++)
@@ -153,14 +166,6 @@ static int close_all(void *suite)
 {
 	(void)suite;
 	return close(0) || close(1) || close(2);
-}
-
-static int full_output(void *suite)
-{
-	int fd = open("/dev/full", O_WRONLY);
-
-	(void)suite;
-	return fd < 0 || dup2(fd, 1) < 0 || close(fd);
 }
 
 static void judge_run(struct suite *s, const struct run *r, struct proc *p)

@@ -243,6 +243,53 @@ static const struct refusal table[] = {
      .want = "@no/such",
      .kvm = true},
 
+    {"vsock socket that is text, new console",
+     {K, "--console", "file=@new-console", "--vsock", "cid=3,uds=@text"},
+     .want = "@text",
+     .kvm = true},
+    {"missing tap, new layer",
+     {K, "--disk", "@disk,overlay=@new-layer", "--net", "tap=minivm-no-tap"},
+     .want = "minivm-no-tap",
+     .kvm = true},
+    {"control socket that is text, all there",
+     {K, "--api-sock", "@text", "--console", "file=@old-console", "--disk",
+      "@disk,overlay=@new-layer", "--port", "a=file:@old-stats", "--port", "b=pipe:@new-pipe"},
+     .want = "@text"},
+    {"layer twice",
+     {K, "--disk", "@disk,overlay=@new-layer", "--disk", "@disk2,overlay=@new-layer"},
+     .want = "@new-layer"},
+
+    /* ports */
+    {"text in the place of a port's socket",
+     {K, "--port", "a=unix:@text"},
+     .want = "@text",
+     .kvm = true},
+    {"FIFO in a missing directory",
+     {K, "--port", "a=pipe:@no/such"},
+     .want = "@no/such",
+     .kvm = true},
+    {"directory as a port's file", {K, "--port", "a=file:@dir"}, .want = "@dir", .kvm = true},
+    {"port of an unknown kind", {K, "--port", "a=tcp:1"}, .want = "tcp"},
+    {"port twice", {K, "--port", "a=file:x", "--port", "a=file:y"}, .want = "\"a\""},
+
+    /* networks */
+    {"missing tap", {K, "--net", "tap=minivm-no-tap"}, .want = "minivm-no-tap", .kvm = true},
+    {"descriptor that is not there", {K, "--net", "fd=77"}, .want = "77", .kvm = true},
+    {"text as passt's socket", {K, "--net", "passt=@text"}, .want = "@text", .kvm = true},
+    {"unknown network", {K, "--net", "bridge=br0"}, .want = "bridge"},
+
+    /* commands */
+    {"restore without a directory", {"restore"}, .want = "restore"},
+    {"restore from a missing directory", {"restore", "@no-such"}, .want = "@no-such"},
+    {"restore from a directory without a snapshot", {"restore", "@dir"}, .want = "@dir"},
+    {"restore from a file", {"restore", "@text"}, .want = "@text"},
+    {"verify what is no snapshot", {"snapshot", "verify", "@dir"}, .want = "@dir"},
+    {"stop without a name", {"stop"}, .want = "stop"},
+    {"stop a machine that is not there", {"stop", "nobody"}, .want = "nobody"},
+    {"pause a machine that is not there", {"pause", "nobody"}, .want = "nobody"},
+    {"machine's name with a slash", {K, "--name", "../x"}, .want = "../x"},
+    {"ps with a word", {"ps", "frobnicate"}, .want = "frobnicate"},
+
     /* configuration files */
     {"missing configuration", {"--config", "@no-such"}, .want = "@no-such"},
     {"directory as configuration", {"--config", "@dir"}, .want = "@dir"},

@@ -38,7 +38,8 @@ static void setup(void)
 	snprintf(path, sizeof(path), "%s/s", dir);
 	cli.config.api_sock = path;
 	cr_assert_eq(loop_new(&machine.loop, &err), 0);
-	cr_assert_eq(api_open(&machine, &cli, &api, &err), 0, "%s", err.text);
+	cr_assert_eq(api_reserve(&cli, &api, &err), 0, "%s", err.text);
+	cr_assert_eq(api_open(api, &machine, &err), 0, "%s", err.text);
 	cr_assert_eq(pthread_create(&thread, NULL, run, machine.loop), 0);
 }
 

@@ -47,7 +47,8 @@ static void open_socket(void)
 	cli.config.memory = RING_RAM;
 	machine.config = &cli.config;
 	cr_assert_eq(loop_new(&machine.loop, &err), 0);
-	cr_assert_eq(api_open(&machine, &cli, &api, &err), 0, "%s", err.text);
+	cr_assert_eq(api_reserve(&cli, &api, &err), 0, "%s", err.text);
+	cr_assert_eq(api_open(api, &machine, &err), 0, "%s", err.text);
 	cr_assert_eq(pthread_create(&thread, NULL, run, machine.loop), 0);
 }
 
