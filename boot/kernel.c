@@ -172,7 +172,6 @@ int kernel_image_parse(struct bytes file, uint64_t low_end, struct kernel_image 
 	rc = identify(out, file, low_end, err);
 	if (rc) {
 		kernel_image_free(out);
-		err_context(err, "kernel");
 		return rc;
 	}
 	out->info.virtio_console = has_virtio_console(out);
@@ -191,7 +190,7 @@ int kernel_image_load(const struct kernel_image *k, const struct guest_mem *mem,
 
 		if (guest_mem_write(mem, GPA(s->paddr), s->data.data, s->data.len) ||
 		    guest_mem_zero(mem, GPA(s->paddr + s->data.len), s->memsz - s->data.len))
-			return err_set(err, ENOMEM, "kernel: no guest memory at %#llx-%#llx",
+			return err_set(err, ENOMEM, "no guest memory at %#llx-%#llx",
 				       (unsigned long long)s->paddr,
 				       (unsigned long long)(s->paddr + s->memsz - 1));
 	}

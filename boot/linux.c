@@ -37,11 +37,11 @@ static int choose_entry(const struct boot_request *req, bool *pvh, struct err *e
 	*pvh = req->entry == ENTRY_PVH || (req->entry == ENTRY_AUTO && kernel->entry == 0);
 	if (*pvh && kernel->pvh_entry == 0)
 		return err_set(err, ENOEXEC,
-			       "kernel: it has no PVH entry, which is an ELF note of type 18 and "
+			       "it has no PVH entry, which is an ELF note of type 18 and "
 			       "owner Xen; without --entry pvh it may run");
 	if (!*pvh && kernel->entry == 0)
 		return err_set(err, ENOEXEC,
-			       "kernel: its ELF entry point lies in no segment; it has a PVH entry "
+			       "its ELF entry point lies in no segment; it has a PVH entry "
 			       "(--entry pvh)");
 	if (*pvh && req->setup_data.v)
 		return err_set(err, EINVAL,
@@ -79,7 +79,7 @@ static int place(const struct boot_request *req, gpa_t *initrd, struct err *err)
 	uint64_t initrd_len, need;
 
 	if (kernel->kernel_end > BOOT_MAPPED_END)
-		return err_set(err, ENOEXEC, "kernel: it ends at %#llx, beyond %llu MiB",
+		return err_set(err, ENOEXEC, "it ends at %#llx, beyond %llu MiB",
 			       (unsigned long long)kernel->kernel_end, BOOT_MAPPED_END / MIB);
 	if (req->initrd.len > GUEST_MMIO_HOLE_START)
 		return err_set(err, E2BIG, "initrd: %zu MiB are too large",

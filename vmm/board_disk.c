@@ -31,7 +31,7 @@ static int check_image(const struct disk_config *config, const struct block *ima
 {
 	if (strcmp(config->path, saved->path) != 0 || image->mtime_ns == saved->mtime_ns)
 		return 0;
-	err_set(err, ESTALE, "it was written since the machine was saved");
+	err_set(err, ESTALE, "disk %s: it was written since the machine was saved", config->path);
 	return err_hint(err, "--disk %s=PATH takes a copy that was made at that time", config->id);
 }
 
@@ -47,8 +47,6 @@ int board_open_images(struct machine *m, struct err *err)
 				     &m->disk[i].image, err);
 		if (!ret && m->restore)
 			ret = check_image(config, m->disk[i].image, &m->restore->disk[i], err);
-		if (ret)
-			err_context(err, "disk %s", config->path);
 	}
 	return ret;
 }

@@ -386,7 +386,7 @@ static int check_regular(int fd, const char *path, struct err *err)
 	struct stat st;
 
 	if (fstat(fd, &st) < 0)
-		return err_sys(err, errno, "%s", path);
+		return err_sys(err, errno, "configuration file %s", path);
 	if (S_ISDIR(st.st_mode))
 		return err_set(err, EISDIR, "%s is a directory; a configuration file is needed",
 			       path);
@@ -407,7 +407,7 @@ static int read_all(int fd, const char *path, char *buf, struct err *err)
 	do {
 		n = read(fd, buf + len, CONFIG_INI_FILE_MAX - len);
 		if (n < 0)
-			return err_sys(err, errno, "%s", path);
+			return err_sys(err, errno, "configuration file %s", path);
 		len += (size_t)n;
 	} while (n > 0);
 	buf[len] = '\0';
@@ -426,13 +426,13 @@ int config_read_ini(const char *path, char **text, struct err *err)
 	int rc;
 
 	if (fd < 0)
-		return err_sys(err, errno, "%s", path);
+		return err_sys(err, errno, "configuration file %s", path);
 	rc = check_regular(fd, path, err);
 	if (rc < 0)
 		goto out;
 	buf = malloc(CONFIG_INI_FILE_MAX + 1);
 	if (buf == NULL) {
-		rc = err_sys(err, ENOMEM, "%s", path);
+		rc = err_sys(err, ENOMEM, "configuration file %s", path);
 		goto out;
 	}
 	rc = read_all(fd, path, buf, err);

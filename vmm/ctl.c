@@ -30,9 +30,10 @@ static int request(const char *name, const char *method, const char *target, con
 	config_clear_process(&scratch);
 	if (!ret)
 		ret = ctl_socket_path(name, false, &path, err);
-	if (ret)
-		return ret == -ENOENT ? err_set(err, ENOENT, "no machine has a name here") : ret;
-	if (ctl_alive(path)) {
+	/* No directory of sockets is no machine. */
+	if (ret && ret != -ENOENT)
+		return ret;
+	if (!ret && ctl_alive(path)) {
 		ret = ctl_request(path, method, target, json, fd, answer, err);
 	} else {
 		err_set(err, ENOENT, "no running machine is called \"%s\"", name);
@@ -147,6 +148,7 @@ static pid_t peer_of(int fd)
 static void print_machine(const char *path, const char *name, FILE *out)
 {
 	struct err err;
+	const char *state;
 	json_t *json;
 	char *answer;
 	int fd;
@@ -156,8 +158,8 @@ static void print_machine(const char *path, const char *name, FILE *out)
 		return;
 	}
 	json = json_loads(answer, 0, NULL);
-	fprintf(out, "%-20s %8d  %s\n", name, (int)peer_of(fd),
-		json_string_value(json_object_get(json, "state")));
+	state = json_string_value(json_object_get(json, "state"));
+	fprintf(out, "%-20s %8d  %s\n", name, (int)peer_of(fd), state ? state : "-");
 	json_decref(json);
 	free(answer);
 	close(fd);

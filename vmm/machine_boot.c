@@ -214,7 +214,7 @@ int machine_load_kernel(struct machine *m, const struct machine_images *images, 
 	int ret = build_cmdline(m, err);
 
 	if (ret)
-		return err_context(err, "command line");
+		return ret;
 	req.cmdline = m->cmdline.text;
 	ret = board_write_tables(m, &req, err);
 	if (ret)

@@ -221,11 +221,15 @@ static int lock_image(struct raw *raw, const char *path, struct err *err)
 	if (ret != -EAGAIN)
 		return err_sys(err, -ret, "disk %s: lock", path);
 	if (ro)
-		return err_set(err, EAGAIN, "disk %s: another process has it open for writing",
-			       path);
+		return err_set(
+		    err, EAGAIN,
+		    "disk %s: another process, or another disk of this machine, has it open for "
+		    "writing",
+		    path);
 	return err_set(
 	    err, EAGAIN,
-	    "disk %s: in use by another process; ,ro or ,overlay can share it among machines",
+	    "disk %s: in use by another process, or by another disk of this machine; ,ro or "
+	    ",overlay can share it",
 	    path);
 }
 
