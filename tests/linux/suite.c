@@ -57,6 +57,7 @@ static const struct linux_case cases[] = {
     {"net-user", case_net_user, 0},
     {"balloon-reporting", case_balloon_reporting, 0},
     {"balloon-target", case_balloon_target, 0},
+    {"balloon-resized", case_balloon_resized, 0},
 
     {"snapshot", case_snapshot, DIRECT | APART},
     {"snapshot-2-cpus", case_snapshot_two_cpus, APART},

@@ -140,6 +140,13 @@ const char *vm_string(const struct vm *vm, const char *path);
 int connect_to(struct test *t, const char *path);
 void want_reply(struct test *t, int fd, const char *text);
 
+/*
+ * suite_snapshot.c: a request to a control socket. The answer's status, 0: none; `part` must be in
+ * it.
+ */
+int ask_api(struct test *t, const char *path, const char *method, const char *target,
+	    const char *body, const char *part);
+
 /* --- cases --- */
 
 typedef void case_fn(struct test *t);
@@ -159,7 +166,7 @@ case_fn case_snapshot_devices;
 /* suite_net.c */
 case_fn case_net_tap, case_net_tap_gone, case_net_user, case_snapshot_net;
 /* suite_balloon.c */
-case_fn case_balloon_reporting, case_balloon_target;
+case_fn case_balloon_reporting, case_balloon_target, case_balloon_resized;
 /* suite_start.c */
 case_fn case_cache, case_cache_cut, case_cache_named, case_timeline, case_hugepages_thp,
     case_hugepages_2m;

@@ -3,7 +3,11 @@
 #include "suite.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
+
+#include "http_ask.h"
 
 #define USED_MIB  16
 #define LEAVE_KIB (13 * 1024) /* of it must leave the host's memory */
@@ -71,5 +75,93 @@ void case_balloon_target(struct test *t)
 		wrong(t, "statistics: actual %lld, inflated %lld, refused %lld",
 		      vm_number(&vm, "devices.0.actual"), vm_number(&vm, "devices.0.inflated"),
 		      vm_number(&vm, "devices.0.refused_pages"));
+	vm_free(&vm);
+}
+
+#define SQUEEZE_MIB 32
+#define SQUEEZED    (SQUEEZE_MIB * (1 << 20) / 4 * 3) /* bytes of it, at least */
+#define STATISTICS  "/balloon/statistics"
+
+/* Asks until the guest has told this. */
+static void expect_told(struct vm *vm, const char *path, const char *part)
+{
+	struct test *t = vm->t;
+	char answer[1024];
+
+	for (unsigned i = 0; i < 100 * t->opt->slow; i++) {
+		http_ask(path, "GET", STATISTICS, "", 10 * t->opt->slow, answer, sizeof(answer));
+		if (strstr(answer, part))
+			return;
+		proc_idle(&vm->p, 100);
+	}
+	wrong(t, "\"%s\" does not come: %s", part, answer);
+}
+
+static long long told(struct test *t, const char *path, const char *name)
+{
+	char answer[1024];
+	const char *at;
+
+	http_ask(path, "GET", STATISTICS, "", 10 * t->opt->slow, answer, sizeof(answer));
+	at = strstr(answer, name);
+	return at ? strtoll(at + strlen(name), NULL, 10) : -1;
+}
+
+static void resize(struct test *t, const char *path, unsigned mib)
+{
+	const char *body = text(t, "{\"amount_mib\":%u}", mib);
+
+	int status = ask_api(t, path, "PATCH", "/balloon", body, "");
+
+	if (status != 204)
+		wrong(t, "PATCH /balloon %s: status %d", body, status);
+	ask_api(t, path, "GET", "/balloon", "", text(t, "\"amount_mib\":%u,", mib));
+}
+
+/* Of a guest that has filled its memory with a disk's cache. */
+static void squeeze(struct test *t, struct vm *vm, const char *path)
+{
+	long used = resident_kib(t, vm), after;
+	long long had = told(t, path, "\"available_memory\":"), left;
+
+	resize(t, path, SQUEEZE_MIB);
+	if (!vm_expect(vm, "balloon: the host may look"))
+		return;
+	expect_told(vm, path, text(t, "\"actual_mib\":%d,", SQUEEZE_MIB));
+	after = resident_kib(t, vm);
+	/* Its next statistics. */
+	proc_idle(&vm->p, 2500 * t->opt->slow);
+	left = told(t, path, "\"available_memory\":");
+	if (used - after < SQUEEZED / 1024)
+		wrong(t, "%ld KiB resident before, %ld with %d MiB in the balloon", used, after,
+		      SQUEEZE_MIB);
+	if (left < 0 || had - left < SQUEEZED)
+		wrong(t, "the guest told %lld bytes available, then %lld", had, left);
+	tap_note(
+	    text(t, "resident: %ld KiB, with %d MiB in the balloon %ld", used, SQUEEZE_MIB, after));
+}
+
+/* The target is raised and lowered by the control socket. */
+void case_balloon_resized(struct test *t)
+{
+	const char *path = scratch_path(t, "api");
+	const struct vm_request req = {
+	    .memory = "128M",
+	    .args = {"--balloon", "on,stats=1", "--api-sock", path},
+	    .disk = {make_disk(t, "cached", 128 << 11, 9)},
+	    .checks = text(t, "squeeze=%d", SQUEEZE_MIB),
+	    .limit_s = 120,
+	};
+	struct vm vm;
+
+	vm_start(t, &vm, &req);
+	if (vm_expect(&vm, "balloon: full")) {
+		proc_idle(&vm.p, 2500 * t->opt->slow);
+		squeeze(t, &vm, path);
+		resize(t, path, 0);
+	}
+	vm_finish(&vm, 0);
+	if (vm_number(&vm, "devices.0.deflated") < SQUEEZED / 4096)
+		wrong(t, "%lld pages came back", vm_number(&vm, "devices.0.deflated"));
 	vm_free(&vm);
 }

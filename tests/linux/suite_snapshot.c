@@ -365,9 +365,8 @@ void case_snapshot_generation(struct test *t)
 
 /* --- by the control socket --- */
 
-/* The answer's status; 0: none. */
-static int request(struct test *t, const char *path, const char *method, const char *target,
-		   const char *body, const char *part)
+int ask_api(struct test *t, const char *path, const char *method, const char *target,
+	    const char *body, const char *part)
 {
 	char answer[1024];
 	int status = 0;
@@ -402,7 +401,7 @@ static bool start_waiting(struct test *t, struct proc *p, const char *path)
 			break;
 		proc_idle(p, 10);
 	}
-	request(t, path, "GET", "/", "", "Not started");
+	ask_api(t, path, "GET", "/", "", "Not started");
 	return true;
 }
 
@@ -420,17 +419,17 @@ static void load_paused(struct test *t, struct proc *p, const char *path, const 
 	const char *nowhere = load_body(t, scratch_path(t, "nowhere"), "");
 	const char *body = load_body(t, dir, "");
 
-	want_status(t, 400, request(t, path, "PUT", "/snapshot/load", nowhere, "fault_message"),
+	want_status(t, 400, ask_api(t, path, "PUT", "/snapshot/load", nowhere, "fault_message"),
 		    "loading nothing");
-	want_status(t, 204, request(t, path, "PUT", "/snapshot/load", body, ""), "loading");
-	request(t, path, "GET", "/", "", "Paused");
-	want_status(t, 400, request(t, path, "PUT", "/snapshot/load", body, "already"),
+	want_status(t, 204, ask_api(t, path, "PUT", "/snapshot/load", body, ""), "loading");
+	ask_api(t, path, "GET", "/", "", "Paused");
+	want_status(t, 400, ask_api(t, path, "PUT", "/snapshot/load", body, "already"),
 		    "loading again");
 	send_ping(t, p, 5);
 	proc_idle(p, 500);
 	if (strstr(p->out.data, "pong 5"))
 		wrong(t, "it runs though nobody has resumed it");
-	want_status(t, 204, request(t, path, "PATCH", "/vm", "{\"state\":\"Resumed\"}", ""),
+	want_status(t, 204, ask_api(t, path, "PATCH", "/vm", "{\"state\":\"Resumed\"}", ""),
 		    "resuming");
 	expect_pong(t, p, "the loaded machine", 5);
 	stop_clone(t, p);
@@ -445,10 +444,10 @@ static void load_running(struct test *t, struct proc *p, const char *path, const
 				   dir, dir);
 	const char *body = load_body(t, dir, ",\"resume_vm\":true");
 
-	want_status(t, 400, request(t, path, "PUT", "/snapshot/load", damaged, "fault_message"),
+	want_status(t, 400, ask_api(t, path, "PUT", "/snapshot/load", damaged, "fault_message"),
 		    "loading another memory");
-	want_status(t, 204, request(t, path, "PUT", "/snapshot/load", body, ""), "loading");
-	request(t, path, "GET", "/", "", "Running");
+	want_status(t, 204, ask_api(t, path, "PUT", "/snapshot/load", body, ""), "loading");
+	ask_api(t, path, "GET", "/", "", "Running");
 	send_ping(t, p, 6);
 	expect_pong(t, p, "the machine that was loaded and resumed", 6);
 }

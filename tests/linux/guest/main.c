@@ -46,6 +46,7 @@ static const struct group groups[] = {
     {"net", group_net},		{"netserve", group_netserve},	{"netdown", group_netdown},
     {"balloon", group_balloon}, {"inflated", group_inflated},	{"busy", group_busy},
     {"port", group_port},	{"busycheck", group_busycheck}, {"blkzero", group_blkzero},
+    {"squeeze", group_squeeze},
 };
 
 static void put(const char *prefix, const char *fmt, va_list ap)
