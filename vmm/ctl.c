@@ -115,7 +115,7 @@ static void print_count(const json_t *json, const char *key, const char *name, u
 
 static int cmd_balloon(const struct cli_result *cli, FILE *out, struct err *err)
 {
-	char *answer;
+	char *answer = NULL;
 	json_t *json;
 	int ret;
 
