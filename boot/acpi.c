@@ -24,6 +24,7 @@
 #include <string.h>
 
 #include "minivm/aml.h"
+#include "minivm/boot.h"
 #include "minivm/config.h"
 #include "minivm/platform.h"
 #include "minivm/serial.h"
@@ -159,16 +160,6 @@ struct tables {
 	size_t len;
 };
 
-static uint8_t checksum(const void *data, size_t len)
-{
-	const uint8_t *p = data;
-	uint8_t sum = 0;
-
-	while (len--)
-		sum += *p++;
-	return -sum;
-}
-
 static struct header make_header(const char *signature, uint8_t revision)
 {
 	struct header h = {.revision = revision, .oem_revision = 1, .creator_revision = 1};
@@ -195,7 +186,7 @@ static uint64_t finish_table(struct tables *t, size_t at)
 	memcpy(&h, t->data + at, sizeof(h));
 	h.length = (uint32_t)(t->len - at);
 	memcpy(t->data + at, &h, sizeof(h));
-	h.checksum = checksum(t->data + at, h.length);
+	h.checksum = boot_checksum(t->data + at, h.length);
 	memcpy(t->data + at, &h, sizeof(h));
 	t->len = (t->len + TABLE_ALIGN - 1) & ~(size_t)(TABLE_ALIGN - 1);
 	return ACPI_TABLES_GPA + at;
@@ -402,8 +393,8 @@ static void fill_rsdp(struct tables *t, uint64_t xsdt)
 
 	memcpy(rsdp.signature, "RSD PTR ", sizeof(rsdp.signature));
 	memcpy(rsdp.oem_id, OEM_ID, sizeof(rsdp.oem_id));
-	rsdp.checksum = checksum(&rsdp, RSDP_V1_LEN);
-	rsdp.ext_checksum = checksum(&rsdp, sizeof(rsdp));
+	rsdp.checksum = boot_checksum(&rsdp, RSDP_V1_LEN);
+	rsdp.ext_checksum = boot_checksum(&rsdp, sizeof(rsdp));
 	memcpy(t->data, &rsdp, sizeof(rsdp));
 }
 

@@ -130,16 +130,6 @@ static_assert(sizeof(struct mp_floating) == 16 && sizeof(struct mp_header) == 44
 static_assert(BOOT_MPTABLE_GPA + offsetof(struct mp_table, used) <= 0xa0000,
 	      "32 processors must fit below the VGA memory");
 
-static uint8_t checksum(const void *data, size_t len)
-{
-	const uint8_t *p = data;
-	uint8_t sum = 0;
-
-	while (len--)
-		sum += *p++;
-	return -sum;
-}
-
 static void add(struct mp_table *t, const void *entry, size_t len)
 {
 	assert(t->used + len <= sizeof(t->entry));
@@ -215,13 +205,13 @@ static void build(struct mp_table *t, unsigned cpus)
 	t->header.spec = MP_SPEC_1_4;
 	t->header.lapic = BOOT_LAPIC_GPA;
 	t->header.length = sizeof(t->header) + t->used;
-	t->header.checksum = checksum(&t->header, t->header.length);
+	t->header.checksum = boot_checksum(&t->header, t->header.length);
 
 	memcpy(t->floating.signature, "_MP_", 4);
 	t->floating.table = BOOT_MPTABLE_GPA + offsetof(struct mp_table, header);
 	t->floating.length = sizeof(t->floating) / 16;
 	t->floating.spec = MP_SPEC_1_4;
-	t->floating.checksum = checksum(&t->floating, sizeof(t->floating));
+	t->floating.checksum = boot_checksum(&t->floating, sizeof(t->floating));
 }
 
 int mptable_write(const struct guest_mem *mem, unsigned cpus, struct err *err)

@@ -19,6 +19,7 @@
  * System calls: none (clock_gettime is in the vDSO), futex.
  */
 #include "minivm/platform.h"
+#include "minivm/clock.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -66,14 +67,6 @@ struct rtc {
 	uint64_t taken; /* CLOCK_MONOTONIC ns of `now`; 0 = none */
 };
 
-static uint64_t monotonic_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
-}
-
 /*
  * Days since 1970-01-01 to a Gregorian date. Years are counted from 1 March 0000, so that the leap
  * day is a year's last and months have a regular length of 153 days in 5; 400 years are 146097
@@ -105,7 +98,7 @@ static void rtc_snapshot(struct rtc *rtc)
 	rtc->now.minute = (unsigned)(seconds / 60 % 60);
 	rtc->now.hour = (unsigned)(seconds / 3600 % 24);
 	rtc_set_date(&rtc->now, seconds / 86400);
-	rtc->taken = monotonic_ns();
+	rtc->taken = clock_ns(CLOCK_MONOTONIC);
 }
 
 static uint8_t rtc_encode(const struct rtc *rtc, unsigned value)
@@ -119,7 +112,7 @@ static uint8_t rtc_read_time(struct rtc *rtc)
 {
 	const struct rtc_time *now = &rtc->now;
 
-	if (rtc->taken == 0 || monotonic_ns() - rtc->taken > SNAPSHOT_NS)
+	if (rtc->taken == 0 || clock_ns(CLOCK_MONOTONIC) - rtc->taken > SNAPSHOT_NS)
 		rtc_snapshot(rtc);
 	switch (rtc->index) {
 	case RTC_SECONDS:

@@ -47,6 +47,23 @@ int file_read_at(int fd, void *buf, size_t len, uint64_t offset)
 	return 0;
 }
 
+int file_write_at(int fd, const void *buf, size_t len, uint64_t offset)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n =
+		    pwrite(fd, (const uint8_t *)buf + done, len - done, (off_t)(offset + done));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		done += (size_t)n;
+	}
+	return 0;
+}
+
 int file_open(const char *what, const char *path, uint64_t max, struct stat *st, struct err *err)
 {
 	int ret;

@@ -23,6 +23,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "minivm/file.h"
+
 #define NAME_MAX_LEN 128
 
 #define PREFIX_CONTENT "c1-"
@@ -316,22 +318,6 @@ bool kcache_find_content(const struct kcache *cache, const char *hash, const str
 	return true;
 }
 
-static int write_at(int fd, const uint8_t *data, size_t len, uint64_t offset)
-{
-	while (len > 0) {
-		ssize_t n = pwrite(fd, data, len, (off_t)offset);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		data += n;
-		len -= (size_t)n;
-		offset += (uint64_t)n;
-	}
-	return 0;
-}
-
 /* The length first: what is not written is a hole, and reads as zeroes. */
 static int write_entry(int fd, const struct kernel_image *image)
 {
@@ -343,12 +329,12 @@ static int write_entry(int fd, const struct kernel_image *image)
 	for (unsigned i = 0; !ret && i < image->count; i++) {
 		const struct kernel_segment *s = &image->segment[i];
 
-		ret =
-		    write_at(fd, s->data.data, s->data.len, offset[i] + s->paddr % GUEST_PAGE_SIZE);
+		ret = file_write_at(fd, s->data.data, s->data.len,
+				    offset[i] + s->paddr % GUEST_PAGE_SIZE);
 	}
 	kcache_encode(image, offset, len, header);
 	if (!ret)
-		ret = write_at(fd, header, sizeof(header), 0);
+		ret = file_write_at(fd, header, sizeof(header), 0);
 	/* A crash must not leave a good header before bad pages. */
 	if (!ret && fdatasync(fd))
 		ret = -errno;

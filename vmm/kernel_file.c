@@ -43,10 +43,14 @@ static uint64_t bytes_in_file(const struct kernel_image *image)
 	return sum;
 }
 
-/* A kernel that unpacks itself is written to by the guest all over: nothing to be shared. */
-static bool worth_caching(const struct kernel_image *image)
+/*
+ * A kernel that unpacks itself is written to by the guest all over: nothing to be shared. One that
+ * does not fit into memory is refused later; its segments may name the same bytes of the file many
+ * times, so that an entry would be much larger than the file.
+ */
+static bool worth_caching(const struct kernel_image *image, uint64_t low_end)
 {
-	return image->info.image != BOOT_IMAGE_BZIMAGE_RAW &&
+	return image->info.image != BOOT_IMAGE_BZIMAGE_RAW && image->info.kernel_end <= low_end &&
 	       bytes_in_file(image) >= KERNEL_CACHED_MIN;
 }
 
@@ -65,7 +69,7 @@ static int take_content(struct kernel_file *k, const struct kernel_file_options 
 		}
 	}
 	ret = kernel_image_parse(k->file, options->low_end, &k->image, err);
-	if (ret || cache->dir < 0 || !worth_caching(&k->image))
+	if (ret || cache->dir < 0 || !worth_caching(&k->image, options->low_end))
 		return ret;
 	/* A packed kernel may be smaller than what is in it. */
 	if (k->file.len < KERNEL_CACHED_MIN)

@@ -28,6 +28,7 @@ int report_write(const char *what, const char *path, json_t *json, struct err *e
 			goto out;
 		}
 	}
+	errno = 0; /* which a write that came short leaves as it is */
 	if (json_dumpfd(json, fd, JSON_INDENT(2)) || write(fd, "\n", 1) != 1)
 		ret = err_sys(err, errno ? errno : EIO, "%s file %s: write", what, path);
 	if (!to_stdout && close(fd) && !ret)

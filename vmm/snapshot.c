@@ -89,18 +89,11 @@ static void save_memory_section(const struct snapshot_memory *memory, struct sta
 	state_end(w);
 }
 
-static int write_state(const struct state_writer *w, struct new_file *f, struct err *err)
+static int write_state(const struct state_writer *w, const struct new_file *f, struct err *err)
 {
-	size_t done = 0;
+	int ret = file_write_at(f->fd, w->data, w->len, 0);
 
-	while (done < w->len) {
-		ssize_t n = write(f->fd, w->data + done, w->len - done);
-
-		if (n < 0 && errno != EINTR)
-			return err_sys(err, errno, "%s: write", f->path);
-		done += n > 0 ? (size_t)n : 0;
-	}
-	return 0;
+	return ret ? err_sys(err, -ret, "%s: write", f->path) : 0;
 }
 
 /* The directory part of a path, with its slash; "./" where there is none. malloc'ed. */
@@ -217,32 +210,29 @@ static int open_in(struct snapshot *s, struct err *err)
 	return ret;
 }
 
-int snapshot_open(const char *dir, struct snapshot *s, struct err *err)
+/* How opening ends: after an error nothing is left open. `what` is what the user has named. */
+static int opened(struct snapshot *s, int ret, const char *what, struct err *err)
 {
-	int ret;
-
-	*s = (struct snapshot){.memory_fd = -1};
-	s->dir = realpath(dir, NULL);
-	ret = s->dir ? open_in(s, err) : err_sys(err, errno, "open");
 	if (!ret)
 		return 0;
 	snapshot_close(s);
-	return err_context(err, "snapshot %s", dir);
+	return err_context(err, "snapshot %s", what);
+}
+
+int snapshot_open(const char *dir, struct snapshot *s, struct err *err)
+{
+	*s = (struct snapshot){.memory_fd = -1, .dir = realpath(dir, NULL)};
+	return opened(s, s->dir ? open_in(s, err) : err_sys(err, errno, "open"), dir, err);
 }
 
 int snapshot_open_files(const char *state, const char *memory, struct snapshot *s, struct err *err)
 {
 	char *dir = directory_of(state);
-	int ret;
 
-	*s = (struct snapshot){.memory_fd = -1};
-	s->dir = dir ? realpath(dir, NULL) : NULL;
+	*s = (struct snapshot){.memory_fd = -1, .dir = dir ? realpath(dir, NULL) : NULL};
 	free(dir);
-	ret = s->dir ? open_files(state, memory, s, err) : err_sys(err, errno, "open");
-	if (!ret)
-		return 0;
-	snapshot_close(s);
-	return err_context(err, "snapshot %s", state);
+	return opened(s, s->dir ? open_files(state, memory, s, err) : err_sys(err, errno, "open"),
+		      state, err);
 }
 
 int snapshot_read_memory_section(struct snapshot *s, struct snapshot_memory *out, struct err *err)

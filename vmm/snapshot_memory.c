@@ -67,22 +67,6 @@ struct memory_writer {
 	uint64_t entries;
 };
 
-static int write_all(int fd, const uint8_t *data, size_t len, uint64_t off)
-{
-	while (len > 0) {
-		ssize_t n = pwrite(fd, data, len, (off_t)off);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		data += n;
-		off += (uint64_t)n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
-
 /* Fetches the map's entries from page `at` on; without them everything is looked at. */
 static void fetch_entries(struct memory_writer *mw, const struct guest_region *r, uint64_t at)
 {
@@ -131,7 +115,8 @@ static int write_region(struct memory_writer *mw, const struct guest_region *r)
 		}
 		for (uint64_t i = at; i < at + run; i++)
 			digest_page(&mw->ctx, mw->number + i, r->host + i * PAGE);
-		ret = write_all(mw->fd, r->host + at * PAGE, run * PAGE, (mw->number + at) * PAGE);
+		ret = file_write_at(mw->fd, r->host + at * PAGE, run * PAGE,
+				    (mw->number + at) * PAGE);
 		at += run;
 	}
 	return ret;

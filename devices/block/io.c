@@ -13,7 +13,7 @@
  * Zeroes. What a file system or block device can do by itself differs, and so does how it says
  * that it cannot; the last resort is to write them.
  *
- * System calls: preadv, pwritev, pread64, pwrite64, fallocate, fcntl.
+ * System calls: preadv, pwritev, fallocate, fcntl.
  */
 #include "io.h"
 
@@ -107,32 +107,6 @@ int block_io_read(int fd, struct block_cursor *c, size_t len, uint64_t off)
 int block_io_write(int fd, struct block_cursor *c, size_t len, uint64_t off)
 {
 	return transfer(pwritev, fd, c, len, off);
-}
-
-int block_io_pread(int fd, void *buf, size_t len, uint64_t off)
-{
-	struct iovec iov = {.iov_base = buf, .iov_len = len};
-	struct block_cursor c = {.iov = &iov, .n = 1};
-
-	return block_io_read(fd, &c, len, off);
-}
-
-int block_io_pwrite(int fd, const void *buf, size_t len, uint64_t off)
-{
-	const uint8_t *p = buf;
-
-	while (len > 0) {
-		ssize_t ret = pwrite(fd, p, len, (off_t)off);
-
-		if (ret < 0 && errno == EINTR)
-			continue;
-		if (ret <= 0)
-			return ret < 0 ? -errno : -EIO;
-		p += ret;
-		len -= (size_t)ret;
-		off += (uint64_t)ret;
-	}
-	return 0;
 }
 
 /* -EOPNOTSUPP also for a block device whose blocks are larger than the range's alignment. */

@@ -34,10 +34,6 @@ void block_cursor_advance(struct block_cursor *c, size_t len);
 int block_io_read(int fd, struct block_cursor *c, size_t len, uint64_t off);
 int block_io_write(int fd, struct block_cursor *c, size_t len, uint64_t off);
 
-/* The same for one plain buffer. */
-int block_io_pread(int fd, void *buf, size_t len, uint64_t off);
-int block_io_pwrite(int fd, const void *buf, size_t len, uint64_t off);
-
 /*
  * [off, off + len), len not 0, becomes a hole: zeroes that take no space. -EOPNOTSUPP: there are
  * none here, and nothing was done; or -errno.

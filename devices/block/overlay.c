@@ -21,6 +21,7 @@
 
 #include "io.h"
 #include "minivm/block.h"
+#include "minivm/file.h"
 #include "overlay_file.h"
 
 struct overlay {
@@ -160,7 +161,7 @@ static int write_copying(struct overlay *o, struct block_cursor *c, uint64_t off
 		p += part[i].iov_len;
 	}
 	block_cursor_advance(c, bytes);
-	ret = block_io_pwrite(o->fd, data, len, o->data_start + start);
+	ret = file_write_at(o->fd, data, len, o->data_start + start);
 	if (ret == 0)
 		set_range(o, block, block + 1);
 	return ret;
@@ -272,8 +273,7 @@ static int write_dirty_map(struct overlay *o, bool *wrote)
 
 		if (!o->map_dirty[page])
 			continue;
-		ret =
-		    block_io_pwrite(o->fd, o->map + off, OVERLAY_MAP_PAGE, OVERLAY_MAP_START + off);
+		ret = file_write_at(o->fd, o->map + off, OVERLAY_MAP_PAGE, OVERLAY_MAP_START + off);
 		if (ret < 0)
 			return ret;
 		o->map_dirty[page] = false;
@@ -327,9 +327,9 @@ static int copy_blocks(int from, uint64_t from_start, int to, uint64_t to_start,
 	while (ret == 0 && off < end) {
 		size_t len = end - off < COPY_BYTES ? (size_t)(end - off) : COPY_BYTES;
 
-		ret = block_io_pread(from, buf, len, from_start + off);
+		ret = file_read_at(from, buf, len, from_start + off);
 		if (ret == 0)
-			ret = block_io_pwrite(to, buf, len, to_start + off);
+			ret = file_write_at(to, buf, len, to_start + off);
 		off += len;
 	}
 	free(buf);
@@ -358,7 +358,7 @@ static int write_copy(const struct overlay *o, int fd)
 		off = end;
 	}
 	if (ret == 0)
-		ret = block_io_pwrite(fd, o->map, l.map_bytes, OVERLAY_MAP_START);
+		ret = file_write_at(fd, o->map, l.map_bytes, OVERLAY_MAP_START);
 	if (ret == 0 && fsync(fd) < 0)
 		ret = -errno;
 	return ret;
@@ -415,7 +415,7 @@ static int read_map(struct overlay *o, int fd)
 
 	for (uint64_t i = 0; i < o->map_pages; i++) {
 		uint64_t off = i * OVERLAY_MAP_PAGE;
-		int ret = block_io_pread(fd, page, sizeof(page), OVERLAY_MAP_START + off);
+		int ret = file_read_at(fd, page, sizeof(page), OVERLAY_MAP_START + off);
 
 		if (ret < 0)
 			return ret;

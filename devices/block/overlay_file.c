@@ -26,6 +26,7 @@
 #include <zlib.h>
 
 #include "io.h"
+#include "minivm/file.h"
 
 #define OVERLAY_MAGIC	"MINIVMOV"
 #define OVERLAY_VERSION 1u
@@ -134,7 +135,7 @@ static int check_existing(int fd, const char *path, bool writable, const struct 
 	if (!S_ISREG(st.st_mode))
 		return err_set(err, EINVAL, "overlay %s: is not a regular file", path);
 	memset(&h, 0, sizeof(h));
-	ret = (uint64_t)st.st_size >= sizeof(h) ? block_io_pread(fd, &h, sizeof(h), 0) : 0;
+	ret = (uint64_t)st.st_size >= sizeof(h) ? file_read_at(fd, &h, sizeof(h), 0) : 0;
 	if (ret < 0)
 		return err_sys(err, -ret, "overlay %s: read", path);
 	if (header_check(&h, path, err) < 0 ||
@@ -169,25 +170,6 @@ static int give_name(const char *temporary, const char *path)
 	return 0;
 }
 
-/* Makes the name durable. The layer is good without it as well, so a failure does no harm. */
-static void sync_directory_of(const char *path)
-{
-	char *dir = strdup(path);
-	char *slash = dir ? strrchr(dir, '/') : NULL;
-	int fd;
-
-	if (!dir)
-		return;
-	if (slash)
-		slash[slash == dir ? 1 : 0] = '\0';
-	fd = open(slash ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd >= 0) {
-		(void)fsync(fd);
-		close(fd);
-	}
-	free(dir);
-}
-
 /* Header, empty bitmap and (sparse) room for the data; locked and durable. 0 or -errno. */
 static int fill_new(int fd, const struct block *base)
 {
@@ -198,7 +180,7 @@ static int fill_new(int fd, const struct block *base)
 	header_fill(&h, base);
 	ret = block_io_lock(fd, true);
 	if (ret == 0)
-		ret = block_io_pwrite(fd, &h, sizeof(h), 0);
+		ret = file_write_at(fd, &h, sizeof(h), 0);
 	/* The map gets its space now, so that no flush fails for want of it; sparse else. */
 	if (ret == 0 && fallocate(fd, 0, 0, (off_t)l.data_start) < 0 && errno != EOPNOTSUPP)
 		ret = -errno;
@@ -226,7 +208,8 @@ static int create(const char *path, const struct block *base, int *fd, struct er
 	if (ret == 0)
 		ret = give_name(temporary, path);
 	if (ret == 0) {
-		sync_directory_of(path);
+		/* The layer is good without it as well, so a failure does no harm. */
+		(void)file_sync_name(path);
 		goto out;
 	}
 	err_sys(err, -ret, "overlay %s: create", path);

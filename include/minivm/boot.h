@@ -105,6 +105,17 @@ struct boot_virtio {
 
 /* --- boot/mptable.c: Intel MultiProcessor Specification 1.4 --- */
 
+/* The byte that makes all bytes of a table add up to 0 (MP 1.4 §4.1, ACPI 6.4 §5.2.6). */
+static inline uint8_t boot_checksum(const void *data, size_t len)
+{
+	const uint8_t *p = data;
+	uint8_t sum = 0;
+
+	while (len--)
+		sum += *p++;
+	return -sum;
+}
+
 /*
  * Writes floating pointer and configuration table at BOOT_MPTABLE_GPA: `cpus` (1..32) processors
  * with APIC ids 0.., one I/O APIC (id = cpus) at 0xfec00000, an ISA bus whose IRQs 0..23 (2 aside)

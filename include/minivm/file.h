@@ -29,6 +29,8 @@ int file_read_open(const char *what, const char *path, int fd, const struct stat
 
 /* Exactly len bytes from there: 0, -errno, or -EIO when the file ends before. */
 int file_read_at(int fd, void *buf, size_t len, uint64_t offset);
+/* Exactly len bytes to there: 0 or -errno, after which some may have been written. */
+int file_write_at(int fd, const void *buf, size_t len, uint64_t offset);
 
 /*
  * Can `path` be written, by all that can be told without making or changing it? For files that are

@@ -176,6 +176,22 @@ FileTest(small_kernels_are_not_cached)
 	cr_assert_str_empty(said());
 }
 
+/* What it would fill the disk with: all segments are the same bytes of the file. */
+FileTest(kernels_that_do_not_fit_are_not_cached)
+{
+	struct fake_segment seg = {15 * MIB, 0, 2 * MIB, 2 * MIB, 7};
+	struct blob file = fake_elf(&seg, 1, 15 * MIB);
+	struct kernel_file k;
+	int fd = open(kernel_path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+
+	cr_assert_eq(write(fd, file.data, file.len), (ssize_t)file.len);
+	close(fd);
+	open_kernel(&k, cache_path);
+	cr_assert_str_empty(said());
+	kernel_file_close(&k);
+	blob_free(&file);
+}
+
 FileTest(a_cache_that_cannot_be_written)
 {
 	write_kernel(7, MIB);
