@@ -21,11 +21,16 @@
 #include <unistd.h>
 
 #include "disk.h"
+#include "http_ask.h"
+#include "proc.h"
 #include "tap.h"
 #include "net_peer.h"
 #include "vsock_peer.h"
 
 #define ARGV_MAX 32
+
+/* For each step of saving a machine. */
+#define SAVE_MS 10000
 
 struct options {
 	const char *minivm;
@@ -325,6 +330,53 @@ static void report(struct job *j)
 		tap_ok(j->tap, "%s (status %d, %u ms)", j->c->name, j->result.status, j->result.ms);
 }
 
+/* --- saved machines --- */
+
+static bool ask(const char *sock, const char *method, const char *target, const char *body)
+{
+	char answer[512];
+
+	return http_ask(sock, method, target, body, SAVE_MS / 1000, answer, sizeof(answer)) &&
+	       strstr(answer, "HTTP/1.1 204");
+}
+
+/* Runs the case as it is until it is ready, saves it and kills it. */
+static bool save(struct job *j, const char *sock)
+{
+	const struct proc_request req = {.argv = j->argv, .in_file = "/dev/null"};
+	char body[512];
+	struct proc p;
+	bool ok;
+
+	snprintf(body, sizeof(body),
+		 "{\"snapshot_path\":\"%s/state\",\"mem_file_path\":\"%s/memory\"}", j->dir,
+		 j->dir);
+	if (proc_start(&p, &req))
+		return false;
+	ok = proc_expect(&p, "ready", SAVE_MS) &&
+	     ask(sock, "PATCH", "/vm", "{\"state\":\"Paused\"}") &&
+	     ask(sock, "PUT", "/snapshot/create", body);
+	proc_free(&p);
+	return ok;
+}
+
+/* From here on the case is what is restored. */
+static void make_restored(struct job *j)
+{
+	char sock[160];
+
+	snprintf(sock, sizeof(sock), "%s/api", j->dir);
+	arg(j, "--api-sock");
+	arg(j, sock);
+	if (!*j->why && !save(j, sock))
+		wrong(j, "cannot be saved");
+	memset(j->argv, 0, sizeof(j->argv));
+	j->argc = 0;
+	arg(j, j->opt->minivm);
+	arg(j, "restore");
+	arg(j, j->dir);
+}
+
 static void run_and_judge(struct job *j)
 {
 	struct run_request req = {
@@ -360,6 +412,8 @@ static void run_case(const struct options *opt, const struct suite_case *c, stru
 	j->c = c;
 	j->tap = tap;
 	make_argv(j);
+	if (!j->skip && c->restored)
+		make_restored(j);
 	if (!j->skip)
 		run_and_judge(j);
 	vsock_peer_stop(j->vsock_peer);

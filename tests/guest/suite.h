@@ -42,6 +42,7 @@ struct suite_case {
 	const char *memory;  /* NULL: 16M */
 	const char *args[SUITE_ARGS_MAX];
 	bool vsock;	    /* --vsock with CID 3, and the services of vsock_peer.h behind it */
+	bool restored;	    /* saved when it says "ready"; what comes of it is what is judged */
 	bool ports;	    /* --port loop, FIFOs that are one, and full, a file on a full disk */
 	enum suite_net net; /* --net, and the services of net_peer.h behind it */
 	struct suite_disk disk[SUITE_DISKS_MAX];

@@ -137,6 +137,7 @@ const struct suite_case suite_cases[] = {
      .exits_max = 65536 / 100,
      .limit_s = 60},
     {.name = "timer", .limit_s = 20},
+    {.name = "restored", .restored = true, .limit_s = 40},
     {.name = "smp-1", .payload = "smp", .words = "cpus=1", .limit_s = 20},
     {.name = "smp-2", .payload = "smp", .words = "cpus=2", .cpus = 2, .limit_s = 20},
     {.name = "smp-8", .payload = "smp", .words = "cpus=8", .cpus = 8, .limit_s = 30},
