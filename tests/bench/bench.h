@@ -38,7 +38,9 @@ struct vm {
 	bool no_assist;	   /* minivm only: no help for emulating hosts, whose steps would count */
 	const char *stats; /* minivm only: file for its statistics; NULL: none */
 	const char *name;  /* minivm only: for its commands; NULL: none */
-	const char *tap;   /* minivm and QEMU only: its network device; NULL: none */
+	/* minivm and QEMU only: its network device, one of both; NULL: none */
+	const char *tap;
+	const char *passt; /* a socket that somebody listens at */
 };
 
 #define ARGV_MAX 48
@@ -79,6 +81,6 @@ void figure_exits(struct bench *b, struct results *r);	  /* on the way to init, 
 void figure_restore(struct bench *b, struct results *r);
 void figure_restore_syscalls(struct bench *b, struct results *r);
 void figure_round_trip(struct bench *b, struct results *r);
-void figure_net(struct bench *b, struct results *r); /* frames through a tap */
+void figure_net(struct bench *b, struct results *r); /* frames through a tap, and a socket */
 
 #endif

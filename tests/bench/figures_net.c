@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Frames through a tap: the payload net_rate.c sends and receives, tests/lib/net_peer.c is at the
- * other end, and both monitors use the same tap, one after the other, in a network namespace of
- * ours. Time is the payload's; processor time is what the monitor's threads have used, those that
- * run vCPUs aside: on these the guest's own time would count.
+ * Frames through a tap, and through a stream socket as passt's: the payload net_rate.c sends and
+ * receives, tests/lib/net_peer.c is at the other end. Both monitors use the same tap, one after the
+ * other, in a network namespace of ours; of the socket, each has a peer of its own. Time is the
+ * payload's; processor time is what the monitor's threads have used, those that run vCPUs aside: on
+ * these the guest's own time would count.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -28,12 +29,18 @@ static const struct leg {
 	const char *name; /* as the payload calls it */
 	const char *text;
 } legs[] = {
-    {"send 1514", "net, sent, 1514 bytes"},
-    {"send 65000", "net, sent, 65000 bytes"},
-    {"receive 1514", "net, received, 1514 bytes"},
-    {"receive 65000", "net, received, 65000 bytes"},
+    {"send 1514", "sent, 1514 bytes"},
+    {"send 65000", "sent, 65000 bytes"},
+    {"receive 1514", "received, 1514 bytes"},
+    {"receive 65000", "received, 65000 bytes"},
 };
 #define LEGS (sizeof(legs) / sizeof(legs[0]))
+
+enum way {
+	WAY_TAP,
+	WAY_SOCKET,
+	WAYS,
+};
 
 struct rows {
 	struct row *ns[LEGS];  /* a frame */
@@ -118,15 +125,14 @@ static bool measure_leg(struct proc *p, unsigned i, enum who who, struct rows *r
 	return true;
 }
 
-static void measure_machine(struct bench *b, enum who who, const char *words, struct rows *rows)
+/* To the end of the machine. */
+static void measure_machine(struct bench *b, enum who who, const struct vm *vm, struct rows *rows)
 {
-	const struct vm vm = {
-	    .kernel = b->net_rate, .mib = NET_MIB, .tap = TAP, .words = words, .no_assist = true};
 	struct proc p;
 	bool ok = true;
 	int status;
 
-	if (!vm_start(b, who, &vm, &p))
+	if (!vm_start(b, who, vm, &p))
 		return;
 	for (unsigned i = 0; ok && i < LEGS; i++)
 		ok = measure_leg(&p, i, who, rows);
@@ -135,50 +141,106 @@ static void measure_machine(struct bench *b, enum who who, const char *words, st
 	proc_free(&p);
 }
 
+static void measure_tap(struct bench *b, enum who who, struct vm *vm, struct rows *rows)
+{
+	vm->tap = TAP;
+	measure_machine(b, who, vm, rows);
+}
+
+static void measure_socket(struct bench *b, enum who who, struct vm *vm, struct rows *rows)
+{
+	char path[256];
+	pid_t peer;
+
+	snprintf(path, sizeof(path), "%s/net.socket", b->work);
+	peer = net_peer_socket(path);
+	if (peer < 0) {
+		bench_fail(b, "%s: %s", path, strerror(-peer));
+		return;
+	}
+	vm->passt = path;
+	measure_machine(b, who, vm, rows);
+	net_peer_stop(peer, NULL);
+	unlink(path);
+}
+
 /* --- the figure --- */
 
-static void measure_all(struct bench *b, struct rows *rows)
+static const struct {
+	const char *name;
+	void (*measure)(struct bench *b, enum who who, struct vm *vm, struct rows *rows);
+} ways[WAYS] = {
+    [WAY_TAP] = {"tap", measure_tap},
+    [WAY_SOCKET] = {"socket", measure_socket},
+};
+
+static void add_rows(struct results *r, enum way way, struct rows *rows)
+{
+	for (unsigned i = 0; i < LEGS; i++) {
+		rows->ns[i] =
+		    results_row(r, "ns", true, "%s, %s, a frame", ways[way].name, legs[i].text);
+		rows->cpu[i] = results_row(r, "ms", true, "  processor time of the monitor, a GiB");
+	}
+}
+
+static void judge_rows_of(struct rows *rows)
+{
+	for (unsigned i = 0; i < LEGS; i++) {
+		judge_ratio(rows->ns[i], WHO_QEMU, 1.0, 0);
+		judge_ratio(rows->cpu[i], WHO_QEMU, 1.0, 0);
+	}
+}
+
+/* `first` is the first way: there may be no tap to be had. */
+static void measure_ways(struct bench *b, struct results *r, enum way first)
 {
 	static const enum who whom[] = {WHO_MINIVM, WHO_QEMU};
+	struct rows rows[WAYS];
 	char words[32];
 
 	snprintf(words, sizeof(words), "mib=%d", b->emulated ? LEG_MIB_SMALL : LEG_MIB);
-	for (unsigned i = 0; i < b->rounds; i++) {
-		for (unsigned k = 0; k < sizeof(whom) / sizeof(whom[0]); k++)
-			measure_machine(b, whom[k], words, rows);
+	for (enum way way = first; way < WAYS; way++)
+		add_rows(r, way, &rows[way]);
+	for (unsigned i = 0; i < b->rounds * (WAYS - first); i++) {
+		enum way way = first + i % (WAYS - first);
+
+		for (unsigned k = 0; k < sizeof(whom) / sizeof(whom[0]); k++) {
+			struct vm vm = {.kernel = b->net_rate,
+					.mib = NET_MIB,
+					.words = words,
+					.no_assist = true};
+
+			ways[way].measure(b, whom[k], &vm, &rows[way]);
+		}
 	}
+	for (enum way way = first; way < WAYS; way++)
+		judge_rows_of(&rows[way]);
+}
+
+static void measure_with_tap(struct bench *b, struct results *r)
+{
+	pid_t peer = net_peer_tap(TAP);
+
+	if (peer < 0)
+		bench_fail(b, "no tap: %s", strerror(-peer));
+	measure_ways(b, r, peer < 0 ? WAY_SOCKET : WAY_TAP);
+	net_peer_stop(peer, TAP);
 }
 
 void figure_net(struct bench *b, struct results *r)
 {
-	int home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-	struct rows rows;
-	pid_t peer;
+	int home;
 
 	if (!b->net_rate)
 		return;
+	home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 	if (home < 0 || unshare(CLONE_NEWNET) < 0) {
-		fprintf(stderr, "bench: no network namespace to be had: net is left out\n");
-		close(home);
-		return;
-	}
-	peer = net_peer_tap(TAP);
-	if (peer < 0) {
-		bench_fail(b, "no tap: %s", strerror(-peer));
+		fprintf(stderr, "bench: no network namespace to be had: the tap is left out\n");
+		measure_ways(b, r, WAY_SOCKET);
 	} else {
-		for (unsigned i = 0; i < LEGS; i++) {
-			rows.ns[i] = results_row(r, "ns", true, "%s, a frame", legs[i].text);
-			rows.cpu[i] =
-			    results_row(r, "ms", true, "  processor time of the monitor, a GiB");
-		}
-		measure_all(b, &rows);
-		for (unsigned i = 0; i < LEGS; i++) {
-			judge_ratio(rows.ns[i], WHO_QEMU, 1.0, 0);
-			judge_ratio(rows.cpu[i], WHO_QEMU, 1.0, 0);
-		}
-		net_peer_stop(peer, TAP);
+		measure_with_tap(b, r);
+		if (setns(home, CLONE_NEWNET) < 0)
+			bench_fail(b, "cannot leave the network namespace: %s", strerror(errno));
 	}
-	if (setns(home, CLONE_NEWNET) < 0)
-		bench_fail(b, "cannot leave the network namespace: %s", strerror(errno));
 	close(home);
 }

@@ -50,7 +50,7 @@ struct row {
 	const char *note; /* what others have published; NULL: nothing */
 };
 
-#define ROWS_MAX 32
+#define ROWS_MAX 48
 
 struct results {
 	unsigned count;

@@ -60,6 +60,8 @@ static bool minivm_argv(const struct bench *b, const struct vm *vm, struct argv 
 		add2(a, "--name", vm->name);
 	if (vm->tap)
 		add2(a, "--net", text(a, "tap=%s", vm->tap));
+	if (vm->passt)
+		add2(a, "--net", text(a, "passt=%s", vm->passt));
 	return true;
 }
 
@@ -99,11 +101,15 @@ static bool qemu_argv(const struct bench *b, const struct vm *vm, struct argv *a
 			  vm->disk_ro ? ",readonly=on" : ""));
 		add2(a, "-device", "virtio-blk-device,drive=d");
 	}
-	if (vm->tap) {
-		add2(a, "-name",
-		     "bench,debug-threads=on"); /* a vCPU's thread is told by its name */
+	if (vm->tap)
 		add2(a, "-netdev",
 		     text(a, "tap,id=n,ifname=%s,script=no,downscript=no,vhost=off", vm->tap));
+	if (vm->passt)
+		add2(a, "-netdev",
+		     text(a, "stream,id=n,server=off,addr.type=unix,addr.path=%s", vm->passt));
+	if (vm->tap || vm->passt) {
+		/* a vCPU's thread is told by its name */
+		add2(a, "-name", "bench,debug-threads=on");
 		add2(a, "-device", "virtio-net-device,netdev=n,mac=02:00:00:00:00:01");
 	}
 	return true;

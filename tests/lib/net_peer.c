@@ -16,6 +16,7 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -35,41 +36,39 @@ struct peer {
 	bool (*send)(struct peer *p, uint32_t len);
 	uint32_t frames;
 	uint64_t bytes, sum;
-	uint32_t prefix; /* goes in front of frame on a stream */
 	union {
 		struct net_frame head;
 		uint8_t bytes[70000];
 	} frame;
+	/* of a stream */
+	size_t ahead_pos, ahead_len;
+	uint8_t ahead[1 << 17];
 };
 
 /* --- transports: the frame is p->frame; false: the end --- */
 
-static bool read_all(int fd, void *buf, size_t len)
+/* `len` bytes of the stream, through the read-ahead buffer. */
+static bool read_all(struct peer *p, void *buf, size_t len)
 {
-	uint8_t *p = buf;
+	uint8_t *to = buf;
 
 	while (len > 0) {
-		ssize_t n = read(fd, p, len);
+		size_t part = p->ahead_len - p->ahead_pos;
 
-		if (n <= 0)
-			return false;
-		p += n;
-		len -= (size_t)n;
-	}
-	return true;
-}
+		if (part == 0) {
+			ssize_t n = read(p->fd, p->ahead, sizeof(p->ahead));
 
-static bool write_all(int fd, const void *buf, size_t len)
-{
-	const uint8_t *p = buf;
-
-	while (len > 0) {
-		ssize_t n = send(fd, p, len, MSG_NOSIGNAL);
-
-		if (n <= 0)
-			return false;
-		p += n;
-		len -= (size_t)n;
+			if (n <= 0)
+				return false;
+			p->ahead_pos = 0;
+			p->ahead_len = part = (size_t)n;
+		}
+		if (part > len)
+			part = len;
+		memcpy(to, p->ahead + p->ahead_pos, part);
+		p->ahead_pos += part;
+		to += part;
+		len -= part;
 	}
 	return true;
 }
@@ -78,17 +77,33 @@ static bool stream_receive(struct peer *p, uint32_t *len)
 {
 	uint32_t prefix;
 
-	if (!read_all(p->fd, &prefix, sizeof(prefix)))
+	if (!read_all(p, &prefix, sizeof(prefix)))
 		return false;
 	*len = ntohl(prefix);
-	return *len <= sizeof(p->frame) && read_all(p->fd, &p->frame, *len);
+	return *len <= sizeof(p->frame) && read_all(p, &p->frame, *len);
 }
 
+/* Length and frame by one call, as passt does it, or by as many as it takes. */
 static bool stream_send(struct peer *p, uint32_t len)
 {
 	uint32_t prefix = htonl(len);
+	struct iovec iov[2] = {{&prefix, sizeof(prefix)}, {&p->frame, len}};
+	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
 
-	return write_all(p->fd, &prefix, sizeof(prefix)) && write_all(p->fd, &p->frame, len);
+	while (iov[0].iov_len + iov[1].iov_len > 0) {
+		ssize_t n = sendmsg(p->fd, &msg, MSG_NOSIGNAL);
+
+		if (n <= 0)
+			return false;
+		for (unsigned i = 0; i < 2; i++) {
+			size_t part = (size_t)n < iov[i].iov_len ? (size_t)n : iov[i].iov_len;
+
+			iov[i].iov_base = (uint8_t *)iov[i].iov_base + part;
+			iov[i].iov_len -= part;
+			n -= (ssize_t)part;
+		}
+	}
+	return true;
 }
 
 static bool packet_receive(struct peer *p, uint32_t *len)
