@@ -4,8 +4,9 @@
  * speaks, and QEMU's "-netdev stream". There is no virtio_net_hdr in it, hence no offloads.
  *
  * Receiving. One recvmsg() fills the rest of the frame that is under way, straight into its
- * buffers, and what follows into a small read-ahead buffer. So large frames are copied once, by the
- * kernel, and small ones come many in a call.
+ * buffers, and what follows into a read-ahead buffer: behind a small frame as much as there is,
+ * behind a large one the length of the next. So large frames are copied once, by the kernel, and
+ * small ones come many in a call.
  *
  * Sending. Small frames are gathered in `out` until the end of the batch; a large one goes straight
  * from its buffers behind what was gathered. What the socket does not take of a frame that has
@@ -27,7 +28,7 @@
 #include "minivm/iov.h"
 
 #define PREFIX	  4u
-#define IN_SIZE	  (16u << 10)
+#define IN_SIZE	  (64u << 10)
 #define OUT_SIZE  (PREFIX + NETDEV_FRAME_MAX)
 #define SMALL_MAX 2048u /* bytes of a frame that is worth copying */
 
@@ -39,6 +40,7 @@ struct stream {
 	bool discard;	    /* nobody wants it */
 	bool drained;	    /* the socket was empty behind what is in `in` */
 	unsigned in_pos, in_len;
+	unsigned in_max; /* bytes to read ahead, PREFIX to IN_SIZE */
 	/* sending */
 	uint32_t out_len;
 	uint8_t in[IN_SIZE];
@@ -95,7 +97,7 @@ static int begin_frame(struct stream *s)
 		memmove(s->in, s->in + s->in_pos, s->in_len - s->in_pos);
 		s->in_len -= s->in_pos;
 		s->in_pos = 0;
-		iov = (struct iovec){s->in + s->in_len, IN_SIZE - s->in_len};
+		iov = (struct iovec){s->in + s->in_len, s->in_max - s->in_len};
 		ret = receive(s, &iov, 1);
 		if (ret < 0)
 			return (int)ret;
@@ -109,6 +111,7 @@ static int begin_frame(struct stream *s)
 	s->in_pos += PREFIX;
 	s->frame_len = prefix;
 	s->frame_off = 0;
+	s->in_max = prefix > SMALL_MAX ? PREFIX : IN_SIZE;
 	return 0;
 }
 
@@ -143,7 +146,7 @@ static int receive_rest(struct stream *s, const struct iovec *iov, unsigned n)
 		count = iov_cut(part, iov, s->frame_off, rest);
 	else
 		rest = 0;
-	part[count++] = (struct iovec){s->in, IN_SIZE};
+	part[count++] = (struct iovec){s->in, n > 0 ? s->in_max : IN_SIZE};
 	ret = receive(s, part, count);
 	if (ret < 0)
 		return (int)ret;
@@ -341,6 +344,7 @@ int netdev_stream_adopt(int fd, struct netdev **out, struct err *err)
 		return err_sys(err, ENOMEM, "a network connection");
 	s->nd.ops = &stream_ops;
 	s->nd.fd = fd;
+	s->in_max = IN_SIZE;
 	*out = &s->nd;
 	return 0;
 }
