@@ -24,7 +24,8 @@
  * it has read all that is there. Input is hvc0's while the guest's driver has it, else the UART's.
  * Linux's driver drops input from when it has given buffers until its console is registered, and
  * nothing says when that is; so input is held back until hvc0 has brought output, our init has said
- * that user space is there, or HOLD_NS have gone by.
+ * that user space is there, or HOLD_NS have gone by. That is long, for a guest that gets little of
+ * a processor, and is waited for only where some other init lets a program read without a word.
  *
  * Threads. The chip calls console_tx_ready() and console_rx_room() on vCPU threads; they only arm
  * the timer and post the work. All else runs on the loop's thread, which is also the virtio
@@ -55,7 +56,7 @@
 
 /* hvc0's: touched as far as a reader is behind. */
 #define SHARED_CAPACITY (256u << 10)
-#define HOLD_NS		1000000000ull
+#define HOLD_NS		10000000000ull
 #define STALL_NS	250000000ull
 
 #define ESCAPE_KEY 0x01 /* Ctrl-A */

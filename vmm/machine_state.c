@@ -261,7 +261,10 @@ int machine_restore_devices(struct machine *m, struct err *err)
 		ret = state_bad(err, "more devices than the machine has");
 	if (!ret)
 		ret = board_new_generation(m, err);
-	if (!ret)
-		board_tell_agent(m);
-	return ret;
+	if (ret)
+		return ret;
+	board_tell_agent(m);
+	/* It was when it was saved. */
+	console_guest_is_up(m->console);
+	return 0;
 }
