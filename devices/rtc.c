@@ -23,7 +23,9 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 enum {
@@ -108,44 +110,48 @@ static uint8_t rtc_encode(const struct rtc *rtc, unsigned value)
 	return (uint8_t)(value / 10 << 4 | value % 10);
 }
 
-static uint8_t rtc_read_time(struct rtc *rtc)
+/* Each shows a field of the time, divided, to two digits. */
+static const struct rtc_time_register {
+	uint8_t index;
+	uint8_t field;
+	uint8_t divisor;
+} time_registers[] = {
+    {RTC_SECONDS, offsetof(struct rtc_time, second), 1},
+    {RTC_MINUTES, offsetof(struct rtc_time, minute), 1},
+    {RTC_HOURS, offsetof(struct rtc_time, hour), 1},
+    {RTC_WEEKDAY, offsetof(struct rtc_time, weekday), 1},
+    {RTC_DAY, offsetof(struct rtc_time, day), 1},
+    {RTC_MONTH, offsetof(struct rtc_time, month), 1},
+    {RTC_YEAR, offsetof(struct rtc_time, year), 1},
+    {RTC_CENTURY, offsetof(struct rtc_time, year), 100},
+};
+
+static const struct rtc_time_register *find_time_register(uint8_t index)
 {
-	const struct rtc_time *now = &rtc->now;
+	for (size_t i = 0; i < sizeof(time_registers) / sizeof(time_registers[0]); i++) {
+		if (time_registers[i].index == index)
+			return &time_registers[i];
+	}
+	return NULL;
+}
+
+static uint8_t rtc_read_time(struct rtc *rtc, const struct rtc_time_register *r)
+{
+	unsigned value;
 
 	if (rtc->taken == 0 || clock_ns(CLOCK_MONOTONIC) - rtc->taken > SNAPSHOT_NS)
 		rtc_snapshot(rtc);
-	switch (rtc->index) {
-	case RTC_SECONDS:
-		return rtc_encode(rtc, now->second);
-	case RTC_MINUTES:
-		return rtc_encode(rtc, now->minute);
-	case RTC_HOURS:
-		return rtc_encode(rtc, now->hour);
-	case RTC_WEEKDAY:
-		return rtc_encode(rtc, now->weekday);
-	case RTC_DAY:
-		return rtc_encode(rtc, now->day);
-	case RTC_MONTH:
-		return rtc_encode(rtc, now->month);
-	case RTC_YEAR:
-		return rtc_encode(rtc, now->year % 100);
-	default: /* RTC_CENTURY */
-		return rtc_encode(rtc, now->year / 100 % 100);
-	}
+	memcpy(&value, (const uint8_t *)&rtc->now + r->field, sizeof(value));
+	return rtc_encode(rtc, value / r->divisor % 100);
 }
 
 static uint8_t rtc_read_data(struct rtc *rtc)
 {
+	const struct rtc_time_register *r = find_time_register(rtc->index);
+
+	if (r)
+		return rtc_read_time(rtc, r);
 	switch (rtc->index) {
-	case RTC_SECONDS:
-	case RTC_MINUTES:
-	case RTC_HOURS:
-	case RTC_WEEKDAY:
-	case RTC_DAY:
-	case RTC_MONTH:
-	case RTC_YEAR:
-	case RTC_CENTURY:
-		return rtc_read_time(rtc);
 	case RTC_SECONDS_ALARM:
 	case RTC_MINUTES_ALARM:
 	case RTC_HOURS_ALARM:

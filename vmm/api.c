@@ -162,6 +162,11 @@ static bool conn_take(struct api_connection *c)
 		}
 		return false;
 	}
+	/* JSON has none, and what stands behind it would be passed over. */
+	if (memchr(c->in + request.head_len, '\0', request.body_len)) {
+		conn_malformed(c, 400);
+		return false;
+	}
 	body = strndup(c->in + request.head_len, request.body_len);
 	c->in_len -= whole;
 	memmove(c->in, c->in + whole, c->in_len);

@@ -466,6 +466,37 @@ int config_set_api_sock(struct vm_config *config, const char *text, const char *
 
 /* --- the whole --- */
 
+static int check_memory(const struct vm_config *config, struct err *err)
+{
+	if (config->balloon_size >= config->memory)
+		return err_set(err, EINVAL,
+			       "the balloon is to have %lluK of a machine of %lluK of memory",
+			       (unsigned long long)(config->balloon_size >> 10),
+			       (unsigned long long)(config->memory >> 10));
+	if (config->pages == GUEST_PAGES_2M && config->balloon)
+		return err_set(err, EINVAL,
+			       "pages of hugepages 2M are taken from the host for good: there is "
+			       "nothing that a balloon could give back");
+	if (config->pages == GUEST_PAGES_2M && config->memory % GUEST_HUGE_PAGE_SIZE != 0)
+		return err_set(err, EINVAL,
+			       "with hugepages 2M, memory is a multiple of 2M; it is %lluK",
+			       (unsigned long long)(config->memory >> 10));
+	return 0;
+}
+
+static int check_names(const struct vm_config *config, struct err *err)
+{
+	if (config->name != NULL && config->api_sock != NULL)
+		return err_set(err, EINVAL,
+			       "name and api-sock exclude each other: a machine has one control "
+			       "socket");
+	if (config->hostname != NULL && !config->agent)
+		return err_set(err, EINVAL,
+			       "the machine has no agent that could be told a host name: it was "
+			       "started without --agent on");
+	return 0;
+}
+
 int config_finish(struct vm_config *config, struct err *err)
 {
 	int rc;
@@ -481,32 +512,12 @@ int config_finish(struct vm_config *config, struct err *err)
 		    err, EINVAL,
 		    "cmdline and cmdline-only exclude each other: cmdline adds words to the "
 		    "default kernel command line, cmdline-only replaces it");
-	if (config->balloon_size >= config->memory)
-		return err_set(err, EINVAL,
-			       "the balloon is to have %lluK of a machine of %lluK of memory",
-			       (unsigned long long)(config->balloon_size >> 10),
-			       (unsigned long long)(config->memory >> 10));
-	if (config->pages == GUEST_PAGES_2M && config->balloon)
-		return err_set(err, EINVAL,
-			       "pages of hugepages 2M are taken from the host for good: there is "
-			       "nothing that a balloon could give back");
-	if (config->pages == GUEST_PAGES_2M && config->memory % GUEST_HUGE_PAGE_SIZE != 0)
-		return err_set(err, EINVAL,
-			       "with hugepages 2M, memory is a multiple of 2M; it is %lluK",
-			       (unsigned long long)(config->memory >> 10));
-	if (config->name != NULL && config->api_sock != NULL)
-		return err_set(err, EINVAL,
-			       "name and api-sock exclude each other: a machine has one control "
-			       "socket");
-	if (config->hostname != NULL && !config->agent)
-		return err_set(err, EINVAL,
-			       "the machine has no agent that could be told a host name: it was "
-			       "started without --agent on");
-	for (unsigned i = 0; i < CONFIG_DEVICE_KINDS; i++) {
+	rc = check_memory(config, err);
+	if (!rc)
+		rc = check_names(config, err);
+	for (unsigned i = 0; !rc && i < CONFIG_DEVICE_KINDS; i++)
 		rc = config_name_devices(config, config_device_kinds[i], err);
-		if (rc < 0)
-			return rc;
-	}
-	rc = config_check_disks(config, err);
-	return rc < 0 ? rc : config_check_ports(config, err);
+	if (!rc)
+		rc = config_check_disks(config, err);
+	return rc ? rc : config_check_ports(config, err);
 }

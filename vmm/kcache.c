@@ -94,8 +94,8 @@ static int open_default(struct kcache *cache)
 	}
 	if (cache->dir == -EPERM)
 		log_msg(cache->log, LOG_LEVEL_WARN,
-			"kernel cache %s: not used, others may write to it; chmod 700 it, or give "
-			"--kernel-cache off",
+			"kernel cache %s: not used, for it is not yours alone; chmod 700 it if it "
+			"is yours, or give --kernel-cache off",
 			path);
 	else if (cache->dir < 0)
 		log_msg(cache->log, LOG_LEVEL_DEBUG, "kernel cache %s: %s", path,

@@ -207,23 +207,66 @@ static bool keep_standard_descriptors(void)
 	return fd >= 0;
 }
 
-/* What a command has said must have got out, or a script takes nothing for an answer. */
-static int end_command(int status)
+/* --- commands: each returns the process's status --- */
+
+/* What was said must have got out, or a script takes nothing for an answer. */
+static int said(void)
 {
 	struct err err = {0};
 
 	if (fflush(stdout) == 0 && !ferror(stdout))
-		return status;
+		return 0;
 	err_sys(&err, errno, "standard output");
 	return fail(&err);
 }
+
+static int talk_to_machines(struct cli_result *cli, struct timeline *timeline)
+{
+	struct err err = {0};
+
+	(void)timeline;
+	return ctl_run(cli, stdout, &err) ? fail(&err) : said();
+}
+
+static int examine_host(struct cli_result *cli, struct timeline *timeline)
+{
+	int status = doctor_run(cli->json, stdout);
+
+	(void)timeline;
+	return status ? status : said();
+}
+
+static int print_help(struct cli_result *cli, struct timeline *timeline)
+{
+	(void)cli;
+	(void)timeline;
+	cli_print_help(stdout);
+	return said();
+}
+
+static int print_version(struct cli_result *cli, struct timeline *timeline)
+{
+	(void)cli;
+	(void)timeline;
+	cli_print_version(stdout);
+	return said();
+}
+
+static int (*const commands[])(struct cli_result *cli, struct timeline *timeline) = {
+    [CLI_RUN] = run_machine,	       [CLI_HELP] = print_help,
+    [CLI_VERSION] = print_version,     [CLI_DOCTOR] = examine_host,
+    [CLI_RESTORE] = run_machine,       [CLI_WAIT] = run_machine,
+    [CLI_PS] = talk_to_machines,       [CLI_PAUSE] = talk_to_machines,
+    [CLI_RESUME] = talk_to_machines,   [CLI_STOP] = talk_to_machines,
+    [CLI_SNAPSHOT] = talk_to_machines, [CLI_BALLOON] = talk_to_machines,
+};
 
 int main(int argc, char *argv[])
 {
 	struct timeline timeline = {0};
 	struct cli_result cli;
 	struct err err = {0};
-	int status = 0;
+	int status;
 
 	timeline_mark(&timeline, TIMELINE_EXEC);
 	if (!keep_standard_descriptors())
@@ -233,32 +276,7 @@ int main(int argc, char *argv[])
 	signal(SIGXFSZ, SIG_IGN);
 	if (cli_parse(argc, argv, &cli, &err))
 		return fail(&err);
-	switch (cli.action) {
-	case CLI_RUN:
-	case CLI_RESTORE:
-	case CLI_WAIT:
-		status = run_machine(&cli, &timeline);
-		break;
-	case CLI_PS:
-	case CLI_PAUSE:
-	case CLI_RESUME:
-	case CLI_STOP:
-	case CLI_SNAPSHOT:
-	case CLI_BALLOON:
-		status = end_command(ctl_run(&cli, stdout, &err) ? fail(&err) : 0);
-		break;
-	case CLI_DOCTOR:
-		status = end_command(doctor_run(cli.json, stdout));
-		break;
-	case CLI_HELP:
-		cli_print_help(stdout);
-		status = end_command(0);
-		break;
-	case CLI_VERSION:
-		cli_print_version(stdout);
-		status = end_command(0);
-		break;
-	}
+	status = commands[cli.action](&cli, &timeline);
 	cli_result_free(&cli);
 	return status;
 }

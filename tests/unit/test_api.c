@@ -120,6 +120,22 @@ Test(api, no_descriptors_left, .init = setup, .fini = teardown)
 	close(last);
 }
 
+Test(api, nul_in_the_body, .init = setup, .fini = teardown)
+{
+	static const char request[] = "PATCH /vm HTTP/1.1\r\nContent-Length: 20\r\n\r\n"
+				      "{\"state\":\"Resumed\"}\0";
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	char text[256] = "";
+	int fd = new_client();
+
+	strcpy(addr.sun_path, path);
+	cr_assert_eq(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	cr_assert_eq(send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL), sizeof(request) - 1);
+	cr_assert_gt(recv(fd, text, sizeof(text) - 1, 0), 0);
+	cr_expect_not_null(strstr(text, "no HTTP/1.1 request"), "%s", text);
+	close(fd);
+}
+
 /* --- without a machine --- */
 
 struct waiter {
