@@ -192,19 +192,21 @@ static int run_machine(struct cli_result *cli, struct timeline *timeline)
  * Whoever started us may have closed them. Then a file that we open would become standard output,
  * and a disk image get the console's bytes.
  */
-static bool keep_standard_descriptors(void)
+static int keep_standard_descriptors(struct err *err)
 {
 	struct pollfd std[] = {{.fd = STDIN_FILENO}, {.fd = STDOUT_FILENO}, {.fd = STDERR_FILENO}};
 	int fd;
 
-	if (poll(std, 3, 0) == 0)
-		return true; /* POLLNVAL would have told of a closed one */
+	poll(std, 3, 0);
+	if (!((std[0].revents | std[1].revents | std[2].revents) & POLLNVAL))
+		return 0;
 	do
 		fd = open("/dev/null", O_RDWR);
 	while (fd >= 0 && fd <= STDERR_FILENO);
-	if (fd >= 0)
-		close(fd);
-	return fd >= 0;
+	if (fd < 0)
+		return err_sys(err, errno, "/dev/null in place of a closed standard descriptor");
+	close(fd);
+	return 0;
 }
 
 /* --- commands: each returns the process's status --- */
@@ -269,8 +271,8 @@ int main(int argc, char *argv[])
 	int status;
 
 	timeline_mark(&timeline, TIMELINE_EXEC);
-	if (!keep_standard_descriptors())
-		return VM_STATUS_ERROR; /* and nowhere to say why */
+	if (keep_standard_descriptors(&err))
+		return fail(&err);
 	/* A reader that goes away and a file size limit are errors of write(2), not our end. */
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);

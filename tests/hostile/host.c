@@ -23,6 +23,11 @@ static int empty_dev(void *suite)
 	return own_mounts() || mount("tmpfs", "/dev", "tmpfs", 0, "size=64k");
 }
 
+static int empty_dev_no_input(void *suite)
+{
+	return close(STDIN_FILENO) || empty_dev(suite);
+}
+
 /* A file in the place of the device; `mode` as others see it. */
 static int put_kvm(const char *target, const char *source)
 {
@@ -49,6 +54,11 @@ static void kvm_cases(struct suite *s)
 {
 	static const struct refusal missing = {
 	    "no /dev/kvm", {K}, .want = "/dev/kvm", .root = true, .prepare = empty_dev};
+	static const struct refusal no_null = {"no standard input, nor a /dev/null for it",
+					       {K},
+					       .want = "closed standard descriptor",
+					       .root = true,
+					       .prepare = empty_dev_no_input};
 	/* These need a place to put the other file. */
 	static const struct refusal others[] = {
 	    {"another device as /dev/kvm",
@@ -65,6 +75,7 @@ static void kvm_cases(struct suite *s)
 	};
 
 	refuse(s, &missing);
+	refuse(s, &no_null);
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
 		if (s->have_kvm)
 			refuse(s, &others[i]);

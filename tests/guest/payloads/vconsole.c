@@ -147,11 +147,14 @@ static void order(void)
 
 static void input(void)
 {
+	static const char line[] = "# vconsole: send me a line\n";
+
 	OPEN_CONSOLE();
 	EXPECT(offer(&rx[0], buf, 5, true) >= 0);
 	EXPECT(offer(&rx[0], buf + CHUNK, CHUNK, true) >= 0);
 	vring_kick(&rx[0]);
-	print("# vconsole: send me a line\n");
+	/* By hvc0, from which on input is its. */
+	EXPECT(send(&tx[0], line, sizeof(line) - 1));
 	EXPECT_EQ(take(&rx[0], WAIT_MS), 5);
 	EXPECT_EQ(take(&rx[0], WAIT_MS), 6);
 	EXPECT_EQ(memcmp(buf, "hello", 5), 0);
