@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The client's side of a control socket: one request, one answer, blocking.
+ * The client's side of a control socket: one request, one answer, blocking. What only asks is
+ * answered at once, or the machine is stopped, or busy with its snapshot: that is waited for a
+ * bounded time, so one machine does not keep `minivm ps` from the others.
  *
- * System calls: socket, connect, sendto, read, close.
+ * System calls: socket, setsockopt, connect, sendto, read, close.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -16,9 +18,32 @@
 #include "minivm/ctl.h"
 #include "minivm/http.h"
 
-static int connect_to(const char *path, int *fd, struct err *err)
+#define ANSWER_SECONDS 5
+
+/* Connecting, writing and each read fail with EAGAIN after that time: unix(7) and socket(7). */
+static int wait_no_longer(int fd, struct err *err)
+{
+	static const struct timeval limit = {.tv_sec = ANSWER_SECONDS};
+
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) < 0 ||
+	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) < 0)
+		return err_sys(err, errno, "control socket: time limit");
+	return 0;
+}
+
+static int failed(const char *what, int code, struct err *err)
+{
+	if (code == EAGAIN)
+		return err_set(err, ETIMEDOUT,
+			       "no answer within %d s: is it stopped, or writing a snapshot?",
+			       ANSWER_SECONDS);
+	return err_sys(err, code, "control socket: %s", what);
+}
+
+static int connect_to(const char *path, bool bounded, int *fd, struct err *err)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int ret;
 
 	if (strlen(path) >= sizeof(addr.sun_path))
 		return err_set(err, ENAMETOOLONG, "control socket %s: longer than %zu bytes", path,
@@ -27,14 +52,12 @@ static int connect_to(const char *path, int *fd, struct err *err)
 	*fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (*fd < 0)
 		return err_sys(err, errno, "control socket");
-	if (connect(*fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0) {
-		int code = errno;
-
+	ret = bounded ? wait_no_longer(*fd, err) : 0;
+	if (!ret && connect(*fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0)
+		ret = failed(path, errno, err);
+	if (ret)
 		close(*fd);
-		*fd = -1;
-		return err_sys(err, code, "control socket %s", path);
-	}
-	return 0;
+	return ret;
 }
 
 static int send_all(int fd, const char *data, size_t len, struct err *err)
@@ -45,7 +68,7 @@ static int send_all(int fd, const char *data, size_t len, struct err *err)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			return err_sys(err, errno, "control socket: write");
+			return failed("write", errno, err);
 		data += n;
 		len -= (size_t)n;
 	}
@@ -86,7 +109,7 @@ static int read_answer(int fd, char *buf, size_t size, struct http_response *r, 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			return err_sys(err, errno, "control socket: read");
+			return failed("read", errno, err);
 		if (n == 0)
 			return err_set(err, ECONNRESET, "the machine ended before it answered");
 		len += (size_t)n;
@@ -137,7 +160,7 @@ int ctl_request(const char *path, const char *method, const char *target, const 
 		int *fd_out, char **answer, struct err *err)
 {
 	int fd;
-	int ret = connect_to(path, &fd, err);
+	int ret = connect_to(path, strcmp(method, "GET") == 0, &fd, err);
 
 	if (ret)
 		return ret;

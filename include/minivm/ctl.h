@@ -47,7 +47,9 @@ int ctl_run(const struct cli_result *cli, FILE *out, struct err *err);
 
 /* --- vmm/ctl_client.c --- */
 
-/* One request on a connection of its own. `json` NULL: no body. *answer: malloc'ed body, or NULL.
+/*
+ * One request on a connection of its own. `json` NULL: no body. *answer: malloc'ed body, or NULL.
+ * -ETIMEDOUT: a GET had no answer within 5 s. Other requests are waited for as long as they take.
  */
 int ctl_request(const char *path, const char *method, const char *target, const char *json,
 		int *fd_out, char **answer, struct err *err);

@@ -148,3 +148,17 @@ Test(ctl_socket, directory_of_names)
 	cr_expect_eq(ctl_directory(true, &out, &err), -EPERM, "others may write there");
 	rmdir(expected);
 }
+
+/* A process that is stopped still has its socket: connections are taken by the kernel. */
+Test(ctl_socket, a_question_is_not_waited_for_without_end, .timeout = 30)
+{
+	struct ctl_socket s;
+	char *answer = NULL;
+	struct err err;
+
+	cr_assert_eq(ctl_listen(path, &s, &err), 0, "%s", err.text);
+	cr_assert_eq(ctl_request(path, "GET", "/", NULL, NULL, &answer, &err), -ETIMEDOUT);
+	cr_expect_not_null(strstr(err.text, "no answer"), "%s", err.text);
+	cr_expect_null(answer);
+	ctl_unlisten(&s);
+}
