@@ -52,7 +52,7 @@ void api_patch_balloon(struct api_connection *c, json_t *body)
 		api_refuse(c, "a body {\"amount_mib\": N} is due");
 	else if ((uint64_t)mib > UINT64_MAX >> MIB_SHIFT ||
 		 virtio_balloon_set_target(b, (uint64_t)mib << MIB_SHIFT))
-		api_refuse(c, "amount_mib is less than the machine's memory of %lluK",
+		api_refuse(c, "the balloon is to be less than the machine's memory of %lluK",
 			   (unsigned long long)(memory >> 10));
 	else
 		api_reply(c, 204, NULL);
