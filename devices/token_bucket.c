@@ -2,7 +2,7 @@
 /* Rate limits (minivm/token_bucket.h). */
 #include "minivm/token_bucket.h"
 
-#define SECOND_NS 1000000000ull
+#include "minivm/clock.h"
 
 void token_bucket_init(struct token_bucket *b, uint64_t rate, uint64_t now)
 {

@@ -6,10 +6,10 @@
 #include "api_priv.h"
 
 #include "machine_priv.h"
+#include "minivm/clock.h"
 #include "minivm/virtio_balloon.h"
 
 #define MIB_SHIFT 20
-#define SECOND_NS 1000000000ull
 
 /* NULL: the request was refused. */
 static struct virtio_balloon *balloon_of(struct api_connection *c)

@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "machine_priv.h"
+#include "minivm/clock.h"
 #include "minivm/virtio_balloon.h"
 #include "minivm/virtio_rng.h"
 #include "minivm/virtio_vsock.h"
@@ -110,8 +111,6 @@ static unsigned balloon_wanted(const struct vm_config *config)
 {
 	return config->balloon ? 1 : 0;
 }
-
-#define SECOND_NS 1000000000ull
 
 _Static_assert(CONFIG_BALLOON_STATS_MAX <= VIRTIO_BALLOON_STATS_MAX_NS / SECOND_NS, "interval");
 

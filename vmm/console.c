@@ -56,7 +56,7 @@
 
 /* hvc0's: touched as far as a reader is behind. */
 #define SHARED_CAPACITY (256u << 10)
-#define HOLD_NS		10000000000ull
+#define HOLD_NS		(10 * SECOND_NS)
 #define STALL_NS	250000000ull
 
 #define ESCAPE_KEY 0x01 /* Ctrl-A */

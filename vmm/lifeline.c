@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "machine_priv.h"
+#include "minivm/clock.h"
 
 static void stop_now(struct machine *m)
 {
@@ -43,7 +44,7 @@ void lifeline_ask(struct machine *m)
 	if (m->config->grace_seconds == 0)
 		grace_over(m);
 	else
-		loop_timer_arm(&m->lifeline.grace, m->config->grace_seconds * 1000000000ull);
+		loop_timer_arm(&m->lifeline.grace, m->config->grace_seconds * SECOND_NS);
 }
 
 static void on_signal(void *opaque, uint32_t events)

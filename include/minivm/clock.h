@@ -6,13 +6,15 @@
 #include <stdint.h>
 #include <time.h>
 
+#define SECOND_NS 1000000000ull
+
 /* The time of `clock` in nanoseconds; CLOCK_MONOTONIC costs no system call (vDSO). */
 static inline uint64_t clock_ns(clockid_t clock)
 {
 	struct timespec now;
 
 	clock_gettime(clock, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	return (uint64_t)now.tv_sec * SECOND_NS + (uint64_t)now.tv_nsec;
 }
 
 #endif

@@ -110,7 +110,6 @@ static long long told(struct test *t, const char *path, const char *name)
 static void resize(struct test *t, const char *path, unsigned mib)
 {
 	const char *body = text(t, "{\"amount_mib\":%u}", mib);
-
 	int status = ask_api(t, path, "PATCH", "/balloon", body, "");
 
 	if (status != 204)

@@ -11,44 +11,23 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <criterion/criterion.h>
-
-#include "../../vmm/machine_priv.h"
 #include "../lib/http_ask.h"
-#include "minivm/api.h"
+#include "api_rig.h"
 
 static char dir[] = "/tmp/minivm-api-XXXXXX";
 static char path[64];
-static struct machine machine;
-static struct cli_result cli;
-static struct api *api;
-static pthread_t thread;
-
-static void *run(void *opaque)
-{
-	loop_run(opaque);
-	return NULL;
-}
 
 static void setup(void)
 {
-	struct err err = {0};
-
 	cr_assert(mkdtemp(dir));
 	snprintf(path, sizeof(path), "%s/s", dir);
 	cli.config.api_sock = path;
-	cr_assert_eq(loop_new(&machine.loop, &err), 0);
-	cr_assert_eq(api_reserve(&cli, &api, &err), 0, "%s", err.text);
-	cr_assert_eq(api_open(api, &machine, &err), 0, "%s", err.text);
-	cr_assert_eq(pthread_create(&thread, NULL, run, machine.loop), 0);
+	serve();
 }
 
 static void teardown(void)
 {
-	loop_quit(machine.loop);
-	pthread_join(thread, NULL);
-	api_close(api);
-	loop_free(machine.loop);
+	serve_no_more();
 	cr_expect_eq(rmdir(dir), 0, "the socket is removed");
 }
 
@@ -62,14 +41,20 @@ static int new_client(void)
 	return fd;
 }
 
-static void ask_version(int fd)
+static void connect_and_send(int fd, const char *request, size_t len)
 {
-	static const char request[] = "GET /version HTTP/1.1\r\n\r\n";
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 
 	strcpy(addr.sun_path, path);
 	cr_assert_eq(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
-	cr_assert_eq(send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL), sizeof(request) - 1);
+	cr_assert_eq(send(fd, request, len, MSG_NOSIGNAL), (ssize_t)len);
+}
+
+static void ask_version(int fd)
+{
+	static const char request[] = "GET /version HTTP/1.1\r\n\r\n";
+
+	connect_and_send(fd, request, sizeof(request) - 1);
 }
 
 static bool answered(int fd)
@@ -124,13 +109,10 @@ Test(api, nul_in_the_body, .init = setup, .fini = teardown)
 {
 	static const char request[] = "PATCH /vm HTTP/1.1\r\nContent-Length: 20\r\n\r\n"
 				      "{\"state\":\"Resumed\"}\0";
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	char text[256] = "";
 	int fd = new_client();
 
-	strcpy(addr.sun_path, path);
-	cr_assert_eq(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
-	cr_assert_eq(send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL), sizeof(request) - 1);
+	connect_and_send(fd, request, sizeof(request) - 1);
 	cr_assert_gt(recv(fd, text, sizeof(text) - 1, 0), 0);
 	cr_expect_not_null(strstr(text, "no HTTP/1.1 request"), "%s", text);
 	close(fd);

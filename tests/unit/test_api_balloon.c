@@ -4,41 +4,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "../../vmm/machine_priv.h"
 #include "../lib/http_ask.h"
-#include "minivm/api.h"
+#include "api_rig.h"
+#include "balloon_driver.h"
+#include "minivm/clock.h"
 #include "minivm/ctl.h"
-#include "minivm/virtio_balloon.h"
-#include "vdriver.h"
 
-#define F_STATS	  (1ull << 1)
-#define STATS	  2
-#define DATA	  RING_BUFFERS
-#define SECOND_NS 1000000000ull
-#define MIB	  (1u << 20)
-#define NAME	  "web"
+#define MIB  (1u << 20)
+#define NAME "web"
 
 static char dir[] = "/tmp/minivm-api-XXXXXX";
 static char path[96];
 static char sub[64]; /* where ctl_socket_path() puts it */
-static struct machine machine;
-static struct cli_result cli;
-static struct api *api;
-static pthread_t thread;
-static struct vdriver drv;
-static struct virtio_balloon *balloon;
-static struct ring ring[3];
-
-static void *run(void *opaque)
-{
-	loop_run(opaque);
-	return NULL;
-}
 
 static void open_socket(void)
 {
-	struct err err = {0};
-
 	cr_assert(mkdtemp(dir));
 	snprintf(sub, sizeof(sub), "%s/minivm", dir);
 	snprintf(path, sizeof(path), "%s/" NAME ".sock", sub);
@@ -46,35 +26,20 @@ static void open_socket(void)
 	cli.config.name = NAME;
 	cli.config.memory = RING_RAM;
 	machine.config = &cli.config;
-	cr_assert_eq(loop_new(&machine.loop, &err), 0);
-	cr_assert_eq(api_reserve(&cli, &api, &err), 0, "%s", err.text);
-	cr_assert_eq(api_open(api, &machine, &err), 0, "%s", err.text);
-	cr_assert_eq(pthread_create(&thread, NULL, run, machine.loop), 0);
+	serve();
 }
 
 static void close_socket(void)
 {
-	loop_quit(machine.loop);
-	pthread_join(thread, NULL);
-	api_close(api);
-	loop_free(machine.loop);
+	serve_no_more();
 	cr_expect_eq(rmdir(sub), 0, "the socket is removed");
 	rmdir(dir);
 }
 
-static void make(uint64_t stats_ns)
+static void make_machine(uint64_t stats_ns)
 {
-	struct virtio_balloon_options opt = {
-	    .mem = &drv.ring.mem, .target = MIB, .stats_ns = stats_ns};
-	struct err err = {0};
-
-	cr_assert_eq(loop_new(&opt.loop, &err), 0);
-	cr_assert_eq(virtio_balloon_new(&opt, &balloon, &err), 0);
-	vdriver_init_on(&drv, &virtio_balloon_ops, balloon, 16, opt.loop);
-	cr_assert(vdriver_negotiate(&drv, F_VERSION_1 | F_STATS));
-	for (unsigned q = 0; q < 3; q++)
-		vdriver_queue(&drv, q, 16, &ring[q]);
-	vdriver_go(&drv);
+	make(MIB, stats_ns);
+	start(F_VERSION_1 | F_STATS);
 	machine.slot[0].virtio = drv.virtio;
 	machine.device[0] = (struct board_device){.dev = balloon, .slot = &machine.slot[0]};
 	machine.device_count = 1;
@@ -83,12 +48,12 @@ static void make(uint64_t stats_ns)
 
 static void setup(void)
 {
-	make(0);
+	make_machine(0);
 }
 
 static void setup_asking(void)
 {
-	make(5 * SECOND_NS);
+	make_machine(5 * SECOND_NS);
 }
 
 static void teardown(void)
@@ -179,14 +144,6 @@ BalloonTest(sizes_that_are_refused)
 	cr_expect_eq(rd(&drv, R_ISR), 0);
 }
 
-static void put_stat(unsigned i, uint16_t tag, uint64_t value)
-{
-	uint8_t *p = (uint8_t *)ring_at(&drv.ring, DATA) + i * 10;
-
-	memcpy(p, &tag, 2);
-	memcpy(p + 2, &value, 8);
-}
-
 /* The driver's statistics: one lies, one is unknown. */
 static void tell(void)
 {
@@ -194,10 +151,7 @@ static void tell(void)
 	put_stat(1, 0, 0);
 	put_stat(2, 6, 4096);
 	put_stat(3, 10, 1);
-	ring_set(&ring[STATS], 0, DATA, 40, 0, 0);
-	ring_offer(&ring[STATS], 0);
-	wr(&drv, R_QUEUE_NOTIFY, STATS);
-	vdriver_settle(&drv);
+	tell_stats(4);
 }
 
 /* Those that the guest has told, and no others. */

@@ -3,33 +3,17 @@
 #include <errno.h>
 #include <unistd.h>
 
-#include "minivm/virtio_balloon.h"
-#include "vdriver.h"
+#include "balloon_driver.h"
 
-#define F_STATS	  (1ull << 1)
-#define STATS	  2
-#define DATA	  RING_BUFFERS
 #define TAG_FREE  4
 #define EVERY_NS  5000000ull
 #define WAIT_TURN 1000 /* us */
 #define TURNS	  5000
 
-static struct vdriver drv;
-static struct virtio_balloon *balloon;
-static struct ring ring[3];
-
 static void setup(void)
 {
-	struct virtio_balloon_options opt = {.mem = &drv.ring.mem, .stats_ns = EVERY_NS};
-	struct err err = {0};
-
-	cr_assert_eq(loop_new(&opt.loop, &err), 0);
-	cr_assert_eq(virtio_balloon_new(&opt, &balloon, &err), 0);
-	vdriver_init_on(&drv, &virtio_balloon_ops, balloon, 16, opt.loop);
-	cr_assert(vdriver_negotiate(&drv, F_VERSION_1 | F_EVENT_IDX | F_STATS));
-	for (unsigned q = 0; q < 3; q++)
-		vdriver_queue(&drv, q, 16, &ring[q]);
-	vdriver_go(&drv);
+	make(0, EVERY_NS);
+	start(F_VERSION_1 | F_EVENT_IDX | F_STATS);
 }
 
 static void teardown(void)
@@ -48,15 +32,8 @@ static uint64_t updates(void)
 /* The driver's buffer, with so much free memory in it. */
 static void tell(uint64_t free_memory)
 {
-	uint8_t *p = ring_at(&drv.ring, DATA);
-	uint16_t tag = TAG_FREE;
-
-	memcpy(p, &tag, sizeof(tag));
-	memcpy(p + sizeof(tag), &free_memory, sizeof(free_memory));
-	ring_set(&ring[STATS], 0, DATA, 10, 0, 0);
-	ring_offer(&ring[STATS], 0);
-	wr(&drv, R_QUEUE_NOTIFY, STATS);
-	vdriver_settle(&drv);
+	put_stat(0, TAG_FREE, free_memory);
+	tell_stats(1);
 }
 
 static bool asked(void)

@@ -3,56 +3,33 @@
 #include <errno.h>
 #include <sys/mman.h>
 
-#include "minivm/virtio_balloon.h"
+#include "balloon_driver.h"
+#include "minivm/clock.h"
 #include "state_rig.h"
-#include "vdriver.h"
 
-#define F_STATS	    (1ull << 1)
 #define F_OOM	    (1ull << 2)
 #define F_REPORTING (1ull << 5)
 #define F_ALL	    (F_VERSION_1 | F_INDIRECT | F_EVENT_IDX | F_STATS | F_OOM | F_REPORTING)
 
 #define INFLATE 0
 #define DEFLATE 1
-#define STATS	2
 #define REPORT	3
 
 #define PAGE	   4096u
-#define DATA	   RING_BUFFERS /* lists and statistics */
-#define PAGES	   0x200000u	/* what is given up */
+#define PAGES	   0x200000u /* what is given up */
 #define PAGES_PFN  (PAGES / PAGE)
 #define PAGES_MANY 64u
 #define TARGET	   (1u << 20)
-#define SECOND_NS  1000000000ull
 
-static struct vdriver drv;
-static struct virtio_balloon *balloon;
-static struct ring ring[5];
-
-static void start(uint64_t features)
+static void make_with_pages(uint64_t target, uint64_t stats_ns)
 {
-	cr_assert(vdriver_negotiate(&drv, features));
-	for (unsigned q = 0; q < 5; q++)
-		vdriver_queue(&drv, q, 16, &ring[q]);
-	vdriver_go(&drv);
-	cr_assert_eq(rd(&drv, R_STATUS), 15);
-}
-
-static void make(uint64_t target, uint64_t stats_ns)
-{
-	struct virtio_balloon_options opt = {
-	    .mem = &drv.ring.mem, .target = target, .stats_ns = stats_ns};
-	struct err err = {0};
-
-	cr_assert_eq(loop_new(&opt.loop, &err), 0);
-	cr_assert_eq(virtio_balloon_new(&opt, &balloon, &err), 0);
-	vdriver_init_on(&drv, &virtio_balloon_ops, balloon, 16, opt.loop);
+	make(target, stats_ns);
 	memset(ring_at(&drv.ring, PAGES), 0x5a, PAGES_MANY * PAGE);
 }
 
 static void setup(void)
 {
-	make(TARGET, 0);
+	make_with_pages(TARGET, 0);
 	start(F_ALL);
 }
 
@@ -69,12 +46,6 @@ static struct virtio_balloon_counters counted(void)
 
 	virtio_balloon_counters(balloon, &c);
 	return c;
-}
-
-static void kick(unsigned q)
-{
-	wr(&drv, R_QUEUE_NOTIFY, q);
-	vdriver_settle(&drv);
 }
 
 static void expect_used(unsigned q)
@@ -256,14 +227,6 @@ BalloonTest(reports_that_were_not_negotiated)
 
 /* --- statistics --- */
 
-static void put_stat(unsigned i, uint16_t tag, uint64_t value)
-{
-	uint8_t *p = (uint8_t *)ring_at(&drv.ring, DATA) + i * 10;
-
-	memcpy(p, &tag, 2);
-	memcpy(p + 2, &value, 8);
-}
-
 BalloonTest(statistics)
 {
 	put_stat(0, 4, 1000);
@@ -272,9 +235,7 @@ BalloonTest(statistics)
 	put_stat(3, 0xffff, 9);
 	put_stat(4, 10, 9);
 	put_stat(5, 2, 3);
-	ring_set(&ring[STATS], 0, DATA, 60, 0, 0);
-	ring_offer(&ring[STATS], 0);
-	kick(STATS);
+	tell_stats(6);
 	cr_expect_eq(ring_used_idx(&ring[STATS]), 0, "the buffer is ours for the time being");
 	cr_expect_eq(counted().free_memory, 1000);
 	cr_expect_eq(counted().total_memory, 2000);
@@ -292,9 +253,7 @@ BalloonTest(what_the_guest_has_told)
 	put_stat(0, 4, 0);
 	put_stat(1, 9, 7);
 	put_stat(2, 10, 8);
-	ring_set(&ring[STATS], 0, DATA, 30, 0, 0);
-	ring_offer(&ring[STATS], 0);
-	kick(STATS);
+	tell_stats(3);
 	virtio_balloon_stats(balloon, &s);
 	cr_expect_eq(s.told, 1u << 4 | 1u << 9, "nothing free is something told");
 	cr_expect_eq(s.value[9], 7);
@@ -389,12 +348,10 @@ BalloonTest(save_and_restore)
 
 	wr(&drv, R_CONFIG + 4, 42);
 	put_stat(0, 4, 1000);
-	ring_set(&ring[STATS], 0, DATA, 10, 0, 0);
-	ring_offer(&ring[STATS], 0);
-	kick(STATS);
+	tell_stats(1);
 	vdriver_save(&drv, &w);
 	from = drv;
-	make(0, 0);
+	make_with_pages(0, 0);
 	cr_assert_eq(vdriver_restore(&from, &w, &drv, &err), 0, "%s", err.text);
 	vdriver_settle(&drv);
 	cr_expect_eq(rd(&drv, R_CONFIG), TARGET / PAGE);
@@ -462,7 +419,7 @@ Test(virtio_balloon, what_is_restored, .fini = teardown)
 	unsigned n = sizeof(cases) / sizeof(cases[0]);
 
 	for (unsigned i = 0; i < n; i++) {
-		make(TARGET, cases[i].made_with);
+		make_with_pages(TARGET, cases[i].made_with);
 		cr_expect_eq(restore_from(cases[i].version, cases[i].target, cases[i].saved),
 			     cases[i].ret, "case %u", i);
 		cr_expect_eq(counted().target, cases[i].ret ? TARGET : cases[i].target * PAGE,
