@@ -25,10 +25,12 @@ count() { # PASSED FAILED SKIPPED
 	passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3))
 }
 
-# Adds the closing line of a suite's log; a suite without one, or that failed without counting a
-# failure, is itself a failure.
+# Adds the closing line of a suite's log, with what failed and the last that is known of it; a suite
+# without a closing line, or that failed without counting a failure, is itself a failure.
 take_suite() { # NAME LOG STATUS
 	local line
+	grep -aE '^skip' "$2"
+	grep -aE -B 12 '^not ok' "$2" | grep -avE '^ok ' | tail -n 60
 	line=$(grep -aE '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped' "$2" | tail -n 1 | tr -d '\r')
 	if [[ $line =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed,\ ([0-9]+)\ skipped ]]; then
 		count "${BASH_REMATCH[1]}" "${BASH_REMATCH[2]}" "${BASH_REMATCH[3]}"
@@ -67,7 +69,6 @@ suite() { # NAME SECONDS COMMAND...
 	shift 2
 	timeout -k 5 "$limit" "$@" >"$logs/$name.log" 2>&1 </dev/null
 	rc=$?
-	grep -aE '^not ok|^skip' "$logs/$name.log"
 	take_suite "$name" "$logs/$name.log" $rc
 }
 
@@ -127,25 +128,35 @@ outer_run() { # LOG SECONDS [PROCESSORS [WORDS for its kernel]]
 	return 1
 }
 
-# The Linux cases that failed, each once more in a fresh outer machine: there a guest runs under KVM
-# under emulation, and a case that fails on one run of the emulator only says nothing about minivm.
+# What a suite runs with inside the outer machine.
+outer_command() { # SUITE
+	case $1 in
+	payloads) echo "./guest-suite --minivm ./minivm --payloads payloads" ;;
+	hostile) echo "./hostile-suite --minivm ./minivm --kernel bzImage --root root.img" ;;
+	*) echo "./linux-suite $outer_args" ;;
+	esac
+}
+
+# The cases of a suite that failed, each once more in a fresh outer machine: there a guest runs under
+# KVM under emulation, and a case that fails on one run of the emulator only says nothing about minivm.
 # What passes then is named; both logs are kept.
-outer_again() { # LOG [PROCESSORS [WORDS for its kernel]]
-	local name names before after
-	names=$(grep -aE '^not ok - ' "$1" | sed 's/^not ok - \([^:]*\).*/\1/' | tr -d '\r' | sort -u)
+outer_again() { # SUITE [PROCESSORS [WORDS for its kernel]]
+	local name names before after suite=$1 log=$logs/outer-$1.log
+	names=$(grep -aE '^not ok - ' "$log" | sed 's/^not ok - \([^:]*\).*/\1/' | tr -d '\r' | sort -u)
 	[ -n "$names" ] && [ "$(echo "$names" | wc -l)" -le 6 ] || return
-	for name in $names; do
-		echo "echo '@@ $name'; ./linux-suite $outer_args --filter $name"
-	done >$job/run
-	outer_run $logs/outer-again.log 600 "${@:2}" || return
-	for name in $names; do
-		before=$(grep -aEc "^not ok - $name(:|\$)" "$1")
-		after=$(awk -v n="@@ $name" '/^@@ / {on = $0 ~ "^" n "\r?$"} on' $logs/outer-again.log |
-			grep -aE '^[1-9][0-9]* passed, 0 failed')
+	while IFS= read -r name; do
+		echo "echo '@@ $name'; $(outer_command "$suite") --filter '$name'"
+	done <<<"$names" >$job/run
+	outer_run "$logs/outer-again-$suite.log" 600 "${@:2}" || return
+	while IFS= read -r name; do
+		before=$(grep -aE '^not ok - ' "$log" | tr -d '\r' |
+			awk -v n="not ok - $name" '$0 == n || index($0, n ":") == 1' | wc -l)
+		after=$(tr -d '\r' <"$logs/outer-again-$suite.log" |
+			awk -v n="@@ $name" '/^@@ / {on = $0 == n} on && /^[1-9][0-9]* passed, 0 failed/')
 		[ -n "$after" ] || continue
 		echo "note - $name failed in the first outer machine and passed in the second"
 		count "$before" -"$before" 0
-	done
+	done <<<"$names"
 }
 
 # Each suite's log stands between markers.
@@ -156,7 +167,6 @@ outer_take() { # LOG SUITE...
 		awk -v n="$name" '/^@@ status/ {on = 0} on {print} $0 ~ "^@@ " n {on = 1}' \
 			"$log" >$logs/outer-$name.log
 		rc=$(awk -v n="$name" '$0 ~ "^@@ " n {on = 1} on && /^@@ status/ {print $3; exit}' "$log" | tr -d '\r')
-		grep -aE '^not ok|^skip' $logs/outer-$name.log
 		take_suite "outer $name" $logs/outer-$name.log "${rc:-none}"
 	done
 }
@@ -173,20 +183,22 @@ outer_machine() { # LOG SECONDS SUITE...
 
 outer_job() { # Machines of their own: what one of them loses by its emulator's faults is less then.
 	cat >$job/run <<EOF
-echo "@@ payloads"; ./guest-suite --minivm ./minivm --payloads payloads; echo "@@ status \$?"
-echo "@@ hostile"; ./hostile-suite --minivm ./minivm --kernel bzImage --root root.img; echo "@@ status \$?"
+echo "@@ payloads"; $(outer_command payloads); echo "@@ status \$?"
+echo "@@ hostile"; $(outer_command hostile); echo "@@ status \$?"
 echo "@@ figures"; mkdir -p /tmp/figures; ./bench $figures_args --work /tmp/figures; echo "@@ status \$?"
 exit 0
 EOF
 	outer_machine $logs/outer.log 600 payloads hostile figures
+	outer_again payloads
+	outer_again hostile
 	cat >$job/run <<EOF
-echo "@@ linux"; ./linux-suite $outer_args; echo "@@ status \$?"
+echo "@@ linux"; $(outer_command linux); echo "@@ status \$?"
 exit 0
 EOF
 	local outer_limit=600
 	[ $long = 0 ] || outer_limit=3600
 	outer_machine $logs/outer2.log $outer_limit linux
-	outer_again $logs/outer-linux.log
+	outer_again linux
 	outer_snapshots
 }
 
@@ -202,14 +214,14 @@ EOF
 outer_snapshots() {
 	local ticks="nohz=off highres=off"
 	cat >$job/run <<EOF
-echo "@@ snapshots"; ./linux-suite $outer_args --filter snapshot; echo "@@ status \$?"
+echo "@@ snapshots"; $(outer_command snapshots) --filter snapshot; echo "@@ status \$?"
 echo "@@ hostile-snapshots"; ./hostile-suite --minivm ./minivm --kernel bzImage --root root.img \
 	--filter snapshots --mutations 100; echo "@@ status \$?"
 exit 0
 EOF
 	if outer_run $logs/outer3.log 420 1 "$ticks"; then
 		outer_take $logs/outer3.log snapshots hostile-snapshots
-		outer_again $logs/outer-snapshots.log 1 "$ticks"
+		outer_again snapshots 1 "$ticks"
 	elif grep -aq 'Kernel panic' $logs/outer3.log; then
 		grep -aE '^not ok' $logs/outer3.log && count 0 1 0
 		echo "skip - the outer Linux panicked twice: its snapshot cases came to no end"

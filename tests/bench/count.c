@@ -22,6 +22,7 @@
 	(PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |  \
 	 PTRACE_O_EXITKILL)
 #define SYSCALL_STOP (SIGTRAP | 0x80)
+#define THREADS_MAX  64
 
 static int trace_me(void *opaque)
 {
@@ -29,16 +30,56 @@ static int trace_me(void *opaque)
 	return ptrace(PTRACE_TRACEME, 0, 0, 0) || raise(SIGSTOP);
 }
 
+/* A thread, and how many calls lie on its way: its own, and those before it was made. */
+struct thread {
+	pid_t tid;
+	unsigned way;
+};
+
+struct threads {
+	struct thread thread[THREADS_MAX];
+	unsigned count;
+};
+
+/* NULL when there are too many. A thread's first stop may come before the news of its creation. */
+static struct thread *find_thread(struct threads *t, pid_t tid)
+{
+	for (unsigned i = 0; i < t->count; i++) {
+		if (t->thread[i].tid == tid)
+			return &t->thread[i];
+	}
+	if (t->count == THREADS_MAX)
+		return NULL;
+	t->thread[t->count] = (struct thread){.tid = tid};
+	return &t->thread[t->count++];
+}
+
+static void note_clone(struct threads *threads, pid_t parent)
+{
+	const struct thread *from = find_thread(threads, parent);
+	struct thread *made;
+	unsigned long tid;
+
+	if (ptrace(PTRACE_GETEVENTMSG, parent, 0, &tid))
+		return;
+	made = find_thread(threads, (pid_t)tid);
+	if (from && made)
+		made->way += from->way;
+}
+
 /* True at the entry of KVM_RUN, which is not counted. */
-static bool note_syscall(pid_t tid, struct syscall_count *count)
+static bool note_syscall(struct thread *thread, struct syscall_count *count)
 {
 	struct __ptrace_syscall_info info = {0};
 
-	if (ptrace(PTRACE_GET_SYSCALL_INFO, tid, sizeof(info), &info) <= 0 ||
+	if (ptrace(PTRACE_GET_SYSCALL_INFO, thread->tid, sizeof(info), &info) <= 0 ||
 	    info.op != PTRACE_SYSCALL_INFO_ENTRY)
 		return false;
-	if (info.entry.nr == SYS_ioctl && info.entry.args[1] == KVM_RUN)
+	if (info.entry.nr == SYS_ioctl && info.entry.args[1] == KVM_RUN) {
+		count->way = thread->way;
 		return true;
+	}
+	thread->way++;
 	count->total++;
 	if (info.entry.nr < COUNT_SYSCALLS_MAX)
 		count->by_number[info.entry.nr]++;
@@ -62,17 +103,33 @@ static void kill_all(pid_t pid)
 		;
 }
 
+static bool is_clone(int status)
+{
+	int event = status >> 16;
+
+	return event == PTRACE_EVENT_CLONE || event == PTRACE_EVENT_FORK ||
+	       event == PTRACE_EVENT_VFORK;
+}
+
 static int follow(struct syscall_count *count)
 {
+	struct threads threads = {0};
+
 	for (;;) {
 		int status;
 		pid_t tid = waitpid(-1, &status, __WALL);
+		struct thread *thread;
 
 		if (tid < 0)
 			return errno == EINTR ? -EINTR : -ENODATA;
 		if (!WIFSTOPPED(status))
 			continue;
-		if (WSTOPSIG(status) == SYSCALL_STOP && note_syscall(tid, count))
+		thread = find_thread(&threads, tid);
+		if (!thread)
+			return -E2BIG;
+		if (is_clone(status))
+			note_clone(&threads, tid);
+		if (WSTOPSIG(status) == SYSCALL_STOP && note_syscall(thread, count))
 			return 0;
 		ptrace(PTRACE_SYSCALL, tid, 0, (long)signal_of(status));
 	}

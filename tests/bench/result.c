@@ -88,11 +88,6 @@ void judge_value(struct row *row, double target, double aim)
 	judge(row, "minivm", series_median(&row->s[WHO_MINIVM]), target, aim);
 }
 
-void judge_least(struct row *row, double target)
-{
-	judge(row, "minivm, least", series_min(&row->s[WHO_MINIVM]), target, 0);
-}
-
 static double judged(const struct row *row, enum who who)
 {
 	return row->seconds ? series_min(&row->s[who]) : series_median(&row->s[who]);

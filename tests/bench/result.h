@@ -62,11 +62,10 @@ struct row *results_row(struct results *r, const char *unit, bool seconds, const
     __attribute__((format(printf, 4, 5)));
 
 /*
- * Judges minivm's median itself, its least sample, or its ratio to somebody else: of medians, where
- * the row is of times of least samples (none, if either has no samples).
+ * Judges minivm's median itself, or its ratio to somebody else: of medians, where the row is of
+ * times of least samples (none, if either has no samples).
  */
 void judge_value(struct row *row, double target, double aim);
-void judge_least(struct row *row, double target);
 void judge_ratio(struct row *row, enum who other, double target, double aim);
 /* The same ratio of who's in two rows; `what` says of what. */
 void judge_rows(struct row *row, const struct row *other, enum who who, const char *what,

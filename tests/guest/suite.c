@@ -325,7 +325,8 @@ static void report(struct job *j)
 		tap_note(j->result.err);
 	}
 	if (*j->why)
-		tap_fail(j->tap, "%s: %s", j->c->name, j->why);
+		tap_fail(j->tap, "%s: %s (status %d, %u ms)", j->c->name, j->why, j->result.status,
+			 j->result.ms);
 	else if (!j->guest_failed)
 		tap_ok(j->tap, "%s (status %d, %u ms)", j->c->name, j->result.status, j->result.ms);
 }
