@@ -189,7 +189,6 @@ int config_set_kernel_cache(struct vm_config *config, const char *text, const ch
 	if (config->kernel_cached)
 		return config_copy_path(&config->kernel_cache, text, dir, err);
 	clear_string(&config->kernel_cache);
-	clear_string(&config->vsock_path);
 	return 0;
 }
 

@@ -298,6 +298,108 @@ Test(cli, a_huge_word_leaves_room_for_the_message)
 	cr_expect_not_null(strstr(err.text, "is not a number from 1 to 32"), "%s", err.text);
 }
 
+/* --- options leave each other alone --- */
+
+static char *const set[] = {
+    "--kernel=k",
+    "--entry=pvh",
+    "--initrd=i",
+    "--kernel-cache=/cache",
+    "--cmdline=words",
+    "--cpus=2",
+    "--memory=64M",
+    "--hugepages=thp",
+    "--disk=d,id=x",
+    "--net=tap=t",
+    "--console=file=f",
+    "--port=p=file:q",
+    "--rng=rate=1K",
+    "--vsock=cid=3,uds=v",
+    "--balloon=1M,stats=2",
+    "--agent=on",
+    "--assist=on",
+    "--describe=acpi",
+    "--grace=1",
+    "--stats=s",
+    "--timeline=t",
+    "--log-level=info",
+    "--name=n",
+};
+/* What clears something. */
+static char *const unset[] = {
+    "--entry=auto",  "--kernel-cache=off", "--hugepages=off", "--console=none",	 "--rng=off",
+    "--balloon=off", "--agent=off",	   "--assist=off",    "--describe=auto",
+};
+#define SET   (sizeof(set) / sizeof(set[0]))
+#define UNSET (sizeof(unset) / sizeof(unset[0]))
+
+static bool same_option(const char *a, const char *b)
+{
+	size_t len = strcspn(a, "=");
+
+	return strncmp(a, b, len + 1) == 0;
+}
+
+/* What comes of `one` in front of all the others, or behind them. */
+static char *dump_with(char *one, bool in_front)
+{
+	static char program[] = "minivm";
+	char *argv[SET + 3] = {program, one};
+	int argc = in_front ? 2 : 1;
+	struct cli_result r;
+	struct err err;
+	char *text;
+
+	for (size_t i = 0; i < SET; i++) {
+		if (!same_option(one, set[i]))
+			argv[argc++] = set[i];
+	}
+	if (!in_front)
+		argv[argc++] = one;
+	argv[argc] = NULL;
+	cr_assert_eq(cli_parse(argc, argv, &r, &err), 0, "%s: %s", one, err.text);
+	text = dump(&r);
+	cli_result_free(&r);
+	return text;
+}
+
+static void check_order(char *one)
+{
+	char *first = dump_with(one, true), *last = dump_with(one, false);
+
+	cr_expect_str_eq(first, last, "%s", one);
+	free(first);
+	free(last);
+}
+
+static bool is_set(const char *name)
+{
+	char option[64];
+	size_t i = 0;
+
+	snprintf(option, sizeof(option), "--%s=", name);
+	while (i < SET && !same_option(option, set[i]))
+		i++;
+	return i < SET;
+}
+
+Test(cli, the_order_of_options_is_of_no_account)
+{
+	size_t count;
+	const struct cli_option *o = cli_options(&count);
+
+	for (size_t i = 0; i < SET; i++)
+		check_order(set[i]);
+	for (size_t i = 0; i < UNSET; i++)
+		check_order(unset[i]);
+	/* A new option belongs up there; these exclude one that is. */
+	for (size_t i = 0; i < count; i++)
+		cr_expect(o[i].set == NULL || (o[i].commands & CLI_CMD_RUN) == 0 ||
+			      is_set(o[i].name) || strcmp(o[i].name, "cmdline-only") == 0 ||
+			      strcmp(o[i].name, "api-sock") == 0,
+			  "--%s", o[i].name);
+}
+
 /* --- documents --- */
 
 typedef void writer(FILE *out);
