@@ -254,7 +254,7 @@ gpa_t guest_mem_gpa(const struct guest_mem *mem, const void *host)
 	for (unsigned i = 0; i < mem->count; i++) {
 		const struct guest_region *r = &mem->region[i];
 
-		if (p >= r->host && p - r->host <= (ptrdiff_t)r->len)
+		if (p >= r->host && p - r->host < (ptrdiff_t)r->len)
 			return gpa_add(r->gpa, (uint64_t)(p - r->host));
 	}
 	return GPA(UINT64_MAX);

@@ -33,7 +33,7 @@ static inline gpa_t gpa_add(gpa_t gpa, uint64_t n)
 
 #define GUEST_PAGE_SIZE 4096u
 
-/* The guest memory map, docs/architecture.md. RAM below the hole, and above 4 GiB. */
+/* docs/architecture.md "What is where". RAM below the hole, and above 4 GiB. */
 #define GUEST_MMIO_HOLE_START 0xc0000000ull
 #define GUEST_MMIO_HOLE_END   0x100000000ull
 
@@ -112,7 +112,10 @@ void *guest_mem_slice(const struct guest_mem *mem, gpa_t gpa, uint64_t len);
  */
 int guest_mem_read(const struct guest_mem *mem, gpa_t gpa, void *dst, size_t len);
 int guest_mem_write(const struct guest_mem *mem, gpa_t gpa, const void *src, size_t len);
-/* The guest address of a host address inside of a region, as guest_mem_slice() gave it. */
+/*
+ * The guest address of a byte of a region, as guest_mem_slice() gave it for a length that was not
+ * 0; GPA(UINT64_MAX): there is none.
+ */
 gpa_t guest_mem_gpa(const struct guest_mem *mem, const void *host);
 int guest_mem_zero(const struct guest_mem *mem, gpa_t gpa, uint64_t len);
 

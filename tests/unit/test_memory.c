@@ -311,3 +311,18 @@ Test(memory, host_addresses_and_back)
 	cr_expect_eq(guest_mem_gpa(&mem, far_bytes + 5).v, -(uint64_t)GUEST_PAGE_SIZE + 5);
 	cr_expect_eq(guest_mem_gpa(&mem, &mem).v, UINT64_MAX);
 }
+
+/* The kernel may put one mapping right behind another: the end of a region is none of its bytes. */
+Test(memory, host_addresses_of_regions_that_adjoin)
+{
+	static uint8_t bytes[2 * GUEST_PAGE_SIZE];
+	const struct guest_mem mem = {
+	    .count = 2,
+	    .region = {{GPA(0), GUEST_PAGE_SIZE, bytes},
+		       {GPA(GUEST_MMIO_HOLE_END), GUEST_PAGE_SIZE, bytes + GUEST_PAGE_SIZE}},
+	};
+
+	cr_expect_eq(guest_mem_gpa(&mem, bytes + GUEST_PAGE_SIZE - 1).v, GUEST_PAGE_SIZE - 1);
+	cr_expect_eq(guest_mem_gpa(&mem, bytes + GUEST_PAGE_SIZE).v, GUEST_MMIO_HOLE_END);
+	cr_expect_eq(guest_mem_gpa(&mem, bytes + 2 * GUEST_PAGE_SIZE).v, UINT64_MAX);
+}
