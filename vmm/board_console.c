@@ -85,19 +85,18 @@ void board_remove_console(struct machine *m)
 
 /* --- devices --- */
 
-unsigned board_hvc_wanted(const struct machine *m)
+bool board_hvc_wanted(const struct machine *m)
 {
-	return m->hvc ? 1 : 0;
+	return m->hvc;
 }
 
-int board_hvc_make(struct machine *m, unsigned index, void **dev, struct err *err)
+int board_hvc_make(struct machine *m, void **dev, struct err *err)
 {
 	const struct virtio_console_port_options port = {NULL, &console_virtio_host, m->console};
 	struct virtio_console_options opt = {.port = &port, .log = m->log};
 	struct virtio_console *virtio;
 	int ret;
 
-	(void)index;
 	console_size(m->console, &opt.cols, &opt.rows);
 	ret = virtio_console_new(&opt, &virtio, err);
 	if (ret)
@@ -107,9 +106,9 @@ int board_hvc_make(struct machine *m, unsigned index, void **dev, struct err *er
 	return 0;
 }
 
-unsigned board_ports_wanted(const struct vm_config *config)
+bool board_ports_wanted(const struct machine *m)
 {
-	return config->port_count > 0 || config->agent ? 1 : 0;
+	return m->config->port_count > 0 || m->config->agent;
 }
 
 /* The user's ports, then the agent's: NAMED_MAX at most. */
@@ -133,7 +132,7 @@ static int open_ports(struct machine *m, struct virtio_console_port_options *por
 	return ret;
 }
 
-int board_ports_make(struct machine *m, unsigned index, void **dev, struct err *err)
+int board_ports_make(struct machine *m, void **dev, struct err *err)
 {
 	struct virtio_console_port_options port[NAMED_MAX];
 	const struct virtio_console_options opt = {
@@ -141,7 +140,6 @@ int board_ports_make(struct machine *m, unsigned index, void **dev, struct err *
 	struct virtio_console *virtio;
 	int ret = open_ports(m, port, err);
 
-	(void)index;
 	if (!ret)
 		ret = virtio_console_new(&opt, &virtio, err);
 	if (ret)

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The board's virtio devices other than disks: one table says which there are and how each is made.
+ * The board's virtio devices other than disks and network: one table says which there are and how
+ * each is made, one of a kind at most.
  * They share one thread with one event loop, which is there only if one of them is. It cannot be
  * the main loop: that one joins the vCPUs at the end, and a vCPU may be waiting for the loop of a
  * device that it resets.
  */
-#include <stdio.h>
-
 #include "machine_priv.h"
 #include "minivm/clock.h"
 #include "minivm/virtio_balloon.h"
@@ -16,27 +15,24 @@
 struct device_kind {
 	const char *name; /* in --stats and in messages */
 	const struct virtio_ops *ops;
-	/* How many of them the configuration wants. */
-	unsigned (*wanted)(const struct vm_config *config);
-	/* The same, in place of it, where the machine's kernel decides. */
-	unsigned (*wanted_here)(const struct machine *m);
-	/* Makes the index-th: its state, for ops. Its loop will be m->device_io's. */
-	int (*make)(struct machine *m, unsigned index, void **dev, struct err *err);
+	/* Does this machine have it? */
+	bool (*wanted)(const struct machine *m);
+	/* Makes its state, for ops. Its loop will be m->device_io's. */
+	int (*make)(struct machine *m, void **dev, struct err *err);
 	/* Its own counters beside those of virtio_counters(); returns how many. */
 	unsigned (*counters)(const void *dev, struct device_counter out[BOARD_COUNTERS_MAX]);
 	/* The thread is gone, and so are the vCPUs: finish what the guest has handed over. */
 	void (*drain)(void *dev);
-	bool numbered; /* there may be several: their names have the index behind */
 };
 
 /* --- entropy --- */
 
-static unsigned rng_wanted(const struct vm_config *config)
+static bool rng_wanted(const struct machine *m)
 {
-	return config->rng ? 1 : 0;
+	return m->config->rng;
 }
 
-static int rng_make(struct machine *m, unsigned index, void **dev, struct err *err)
+static int rng_make(struct machine *m, void **dev, struct err *err)
 {
 	const struct virtio_rng_options opt = {
 	    .source = &virtio_rng_host_source,
@@ -47,7 +43,6 @@ static int rng_make(struct machine *m, unsigned index, void **dev, struct err *e
 	struct virtio_rng *rng;
 	int ret = virtio_rng_new(&opt, &rng, err);
 
-	(void)index;
 	if (!ret)
 		*dev = rng;
 	return ret;
@@ -67,12 +62,12 @@ static unsigned rng_counters(const void *dev, struct device_counter out[BOARD_CO
 
 /* --- sockets --- */
 
-static unsigned vsock_wanted(const struct vm_config *config)
+static bool vsock_wanted(const struct machine *m)
 {
-	return config->vsock_cid != 0 ? 1 : 0;
+	return m->config->vsock_cid != 0;
 }
 
-static int vsock_make(struct machine *m, unsigned index, void **dev, struct err *err)
+static int vsock_make(struct machine *m, void **dev, struct err *err)
 {
 	const struct virtio_vsock_options opt = {
 	    .cid = m->config->vsock_cid,
@@ -83,7 +78,6 @@ static int vsock_make(struct machine *m, unsigned index, void **dev, struct err 
 	struct virtio_vsock *vsock;
 	int ret = virtio_vsock_new(&opt, &vsock, err);
 
-	(void)index;
 	if (!ret)
 		*dev = vsock;
 	return ret;
@@ -107,14 +101,14 @@ static unsigned vsock_counters(const void *dev, struct device_counter out[BOARD_
 
 /* --- balloon --- */
 
-static unsigned balloon_wanted(const struct vm_config *config)
+static bool balloon_wanted(const struct machine *m)
 {
-	return config->balloon ? 1 : 0;
+	return m->config->balloon;
 }
 
 _Static_assert(CONFIG_BALLOON_STATS_MAX <= VIRTIO_BALLOON_STATS_MAX_NS / SECOND_NS, "interval");
 
-static int balloon_make(struct machine *m, unsigned index, void **dev, struct err *err)
+static int balloon_make(struct machine *m, void **dev, struct err *err)
 {
 	const struct virtio_balloon_options opt = {
 	    .mem = &m->mem,
@@ -126,7 +120,6 @@ static int balloon_make(struct machine *m, unsigned index, void **dev, struct er
 	struct virtio_balloon *balloon;
 	int ret = virtio_balloon_new(&opt, &balloon, err);
 
-	(void)index;
 	if (!ret)
 		*dev = balloon;
 	return ret;
@@ -178,7 +171,7 @@ static const struct device_kind kinds[] = {
     {
 	.name = "console",
 	.ops = &virtio_console_ops,
-	.wanted_here = board_hvc_wanted,
+	.wanted = board_hvc_wanted,
 	.make = board_hvc_make,
 	.counters = board_console_counters,
 	.drain = board_console_drain,
@@ -197,18 +190,13 @@ static const struct device_kind kinds[] = {
 
 /* --- their life --- */
 
-static int plan_device(struct machine *m, const struct device_kind *kind, unsigned index,
-		       struct err *err)
+static int plan_device(struct machine *m, const struct device_kind *kind, struct err *err)
 {
 	struct board_device *d = &m->device[m->device_count];
 	int ret;
 
 	d->kind = kind;
-	d->index = index;
-	if (kind->numbered)
-		snprintf(d->name, sizeof(d->name), "%s%u", kind->name, index);
-	else
-		snprintf(d->name, sizeof(d->name), "%s", kind->name);
+	d->name = kind->name;
 	/* There are as many slots as there is room for devices. */
 	ret = board_slot_take(m, &d->slot, err);
 	if (ret)
@@ -221,19 +209,16 @@ int board_plan_devices(struct machine *m, struct err *err)
 {
 	int ret = 0;
 
-	for (unsigned k = 0; k < KINDS; k++) {
-		unsigned wanted =
-		    kinds[k].wanted_here ? kinds[k].wanted_here(m) : kinds[k].wanted(m->config);
-
-		for (unsigned i = 0; !ret && i < wanted; i++)
-			ret = plan_device(m, &kinds[k], i, err);
+	for (unsigned k = 0; !ret && k < KINDS; k++) {
+		if (kinds[k].wanted(m))
+			ret = plan_device(m, &kinds[k], err);
 	}
 	return ret;
 }
 
 static int add_device(struct machine *m, struct board_device *d, struct err *err)
 {
-	int ret = d->kind->make(m, d->index, &d->dev, err);
+	int ret = d->kind->make(m, &d->dev, err);
 
 	if (!ret)
 		ret = board_slot_plug(m, d->slot, d->kind->ops, d->dev, m->device_io.loop, err);

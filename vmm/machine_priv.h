@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The insides of struct machine, for machine.c (life cycle), board.c (which device sits where),
+ * The insides of struct machine, for machine*.c (life cycle), board*.c (which device sits where),
  * lifeline.c (signals and orderly shutdown) and stats.c. Devices never see this.
  */
 #ifndef MINIVM_MACHINE_PRIV_H
@@ -29,7 +29,7 @@
 #include "minivm/virtio_mmio.h"
 #include "minivm/virtio_net.h"
 
-/* Places in the MMIO hole (house.md "Guest memory map"). */
+/* Places in the MMIO hole (docs/architecture.md "What is where"). */
 #define BOARD_VIRTIO_BASE   0xc0001000ull
 #define BOARD_VIRTIO_STRIDE 0x1000ull
 
@@ -41,7 +41,7 @@
 #define BOARD_BUTTON_GSI     (IRQ_PINS - 1)
 #define BOARD_GENERATION_GSI (IRQ_PINS - 2)
 
-/* i8042, RTC, pvpanic, exit port, ACPI power */
+/* i8042, RTC, pvpanic, exit port, ACPI power, PCI configuration space */
 #define BOARD_PLATFORM_DEVICES 6
 
 #define BOARD_SLOTS_MAX IRQ_PINS
@@ -73,12 +73,11 @@ struct virtio_balloon;
 
 struct device_kind; /* a row of the table in board_device.c */
 
-/* A virtio device that is no disk. */
+/* A virtio device that is neither disk nor network device. */
 struct board_device {
 	const struct device_kind *kind;
-	char name[16]; /* "rng"; "net0", "net1" where there may be several */
-	unsigned index;
-	void *dev; /* the slot's, once it is plugged */
+	const char *name; /* "rng", ... in --stats and in messages */
+	void *dev;	  /* the slot's, once it is plugged */
 	struct board_slot *slot;
 };
 
@@ -169,7 +168,7 @@ int board_plan(struct machine *m, struct err *err);
 /* Makes the devices and puts them on the buses. Opens the user's files: last in the set-up. */
 int board_populate(struct machine *m, struct err *err);
 /*
- * Before the vCPUs run: the terminal in raw mode. board_start_disks() and board_start_devices()
+ * Before the vCPUs run: the terminal in raw mode. board_start_disks(), _nets() and _devices()
  * follow when they do.
  */
 int board_start(struct machine *m, struct err *err);
@@ -240,10 +239,10 @@ void board_remove_console(struct machine *m);
 /* Standard input and output are the guest's console. */
 bool board_console_is_stdio(const struct machine *m);
 /* Rows of board_device.c. */
-unsigned board_hvc_wanted(const struct machine *m);
-int board_hvc_make(struct machine *m, unsigned index, void **dev, struct err *err);
-unsigned board_ports_wanted(const struct vm_config *config);
-int board_ports_make(struct machine *m, unsigned index, void **dev, struct err *err);
+bool board_hvc_wanted(const struct machine *m);
+int board_hvc_make(struct machine *m, void **dev, struct err *err);
+bool board_ports_wanted(const struct machine *m);
+int board_ports_make(struct machine *m, void **dev, struct err *err);
 unsigned board_console_counters(const void *dev, struct device_counter out[BOARD_COUNTERS_MAX]);
 void board_console_drain(void *dev);
 /* The devices are restored: the guest is to be told, if it has an agent. */

@@ -3,7 +3,8 @@
  * --stats: what happened, as JSON. The keys are documented in the man page and stay stable.
  *
  *	{"end": {"reason", "status"}, "kernel": {...}, "vcpus": [{"exits": {...}, ...}],
- *	 "console": {...}, "disks": [{...}], "nets": [{...}], "devices": [{...}], "assist": {...}}
+ *	 "console": {...}, "ports": [{...}], "agent": "...", "disks": [{...}], "devices": [{...}],
+ *	 "nets": [{...}], "assist": {...}}
  *
  * jansson keeps the first failed allocation out of sight: a value that could not be made is NULL,
  * setting it fails, and machine_stats() then gives NULL as a whole.
