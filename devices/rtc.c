@@ -42,7 +42,7 @@ enum {
 	RTC_STATUS_A = 0x0a,
 	RTC_STATUS_B = 0x0b,
 	RTC_STATUS_D = 0x0d,
-	RTC_CENTURY = 0x32, /* where PCs keep it; the FADT says so too */
+	RTC_CENTURY = 0x32, /* where PCs keep it */
 };
 
 #define RTC_INDEX_MASK 0x7f /* bit 7 masks the NMI */

@@ -74,7 +74,7 @@ enum outcome assist_stac(struct assist_ctx *c)
 
 enum outcome assist_cld(struct assist_ctx *c)
 {
-	c->regs.rflags &= ~(1ull << 10);
+	c->regs.rflags &= ~RFLAGS_DF;
 	return OUT_DONE;
 }
 

@@ -134,7 +134,7 @@ static void run(const struct passt_args *a, int socket, int report, pid_t parent
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	if (getppid() != parent)
 		_exit(1);
-	e = open("/dev/null", O_RDWR);
+	e = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (e >= 0) {
 		dup2(e, STDIN_FILENO);
 		dup2(e, STDOUT_FILENO);

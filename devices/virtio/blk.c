@@ -7,7 +7,7 @@
  * question is asked at the end of the batch: does the driver want an interrupt? A turn is bounded;
  * what is left waits for the loop's next round, so that a reset is not kept waiting.
  *
- * Framing. Nothing is assumed about how a request is cut into descriptors (§2.7.4.2): the first 16
+ * Framing. Nothing is assumed about how a request is cut into descriptors (§2.7.4.1): the first 16
  * readable bytes are the header, the last writable byte is the status, what lies between is data.
  * Every chain is completed, whatever is wrong with it; without a writable byte there is just no
  * status.
@@ -73,7 +73,6 @@ struct blk_header {
 /* One request, taken apart. */
 struct blk_request {
 	struct blk_header header;
-	uint8_t *status;
 	uint32_t data_len; /* bytes of iov */
 	unsigned n;
 	unsigned cost; /* in units of BLK_TURN, beside what its length costs */

@@ -16,7 +16,7 @@
  * back: one for all that was taken meanwhile.
  *
  * Framing. Nothing is assumed about how bytes are cut into chains or chains into descriptors
- * (§2.7.4.2); the wrong half of a chain (writable in a transmit queue, readable in a receive queue,
+ * (§2.7.4.1); the wrong half of a chain (writable in a transmit queue, readable in a receive queue,
  * §5.3.6.1) is ignored. Every chain is completed.
  *
  * A turn on the loop is bounded, as virtio-blk's: a unit a chain, a unit per 64 KiB.

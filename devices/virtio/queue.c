@@ -377,7 +377,7 @@ bool vq_should_signal(struct virtqueue *vq)
 	if (!comparable)
 		return true;
 	event = load16(vq->avail, RING_DATA + 2u * vq->size);
-	/* §2.7.10: was the entry numbered `event` among those since the last signal? */
+	/* §2.7.7.2: was the entry numbered `event` among those since the last signal? */
 	return (uint16_t)(vq->next_used - event - 1) < (uint16_t)(vq->next_used - before);
 }
 

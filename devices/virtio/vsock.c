@@ -16,7 +16,7 @@
  * Replies to packets of no connection wait in a small ring. When it is full, the tx queue stands
  * still until the guest gives buffers (§5.10.6.1: the "additional resources" are used up).
  *
- * Framing. Nothing is assumed about how packets are cut into descriptors (§2.7.4.2).
+ * Framing. Nothing is assumed about how packets are cut into descriptors (§2.7.4.1).
  *
  * A turn is bounded in packets and bytes; what is left waits for the loop's next round.
  */

@@ -71,8 +71,7 @@ static void read_words(struct init *in)
 /*
  * Decide what to run: minivm.sh=, minivm.exec= with the words behind "--", these, or a shell. The
  * kernel hands over bare words that it does not know as well, in front of these; they are no
- * command
- * (`noxsave` is such a word that the kernel itself looks at).
+ * command (`noxsave` is such a word that the kernel itself looks at).
  */
 static void choose_command(struct init *in, int argc, char **argv)
 {

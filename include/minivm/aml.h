@@ -57,7 +57,7 @@ void aml_name_integer(struct aml *a, const char *name, uint32_t value);
 void aml_name_string(struct aml *a, const char *name, const char *text);
 /* A compressed EISA id such as "PNP0501" (§19.3.4): three capitals, four hexadecimal digits. */
 void aml_name_eisa_id(struct aml *a, const char *name, const char *id);
-/* A package of integers, at most 63 bytes of them. */
+/* A package of integers. */
 void aml_name_package(struct aml *a, const char *name, const uint32_t *values, uint8_t count);
 void aml_notify(struct aml *a, const char *name, uint32_t value);
 

@@ -20,7 +20,7 @@
 #include "minivm/irq.h"
 #include "minivm/memory.h"
 
-/* Fixed places in guest memory, below 1 MiB (house.md "Guest memory map"). */
+/* Fixed places in guest memory, below 1 MiB (docs/architecture.md "What is where"). */
 #define BOOT_GDT_GPA	   0x500
 #define BOOT_IDT_GPA	   0x540
 #define BOOT_TSS_GPA	   0x580
@@ -133,7 +133,7 @@ struct cpuid_request {
 	unsigned capacity; /* entries that fit into the array, >= cpuid->nent; 0 = just nent */
 	bool tsc_deadline; /* KVM_CAP_TSC_DEADLINE_TIMER and an in-kernel LAPIC (KVM never lists it)
 			    */
-	bool emulating;	   /* an emulating back end: hide what its emulator lacks (host.md) */
+	bool emulating;	   /* an emulating back end: hide what its emulator lacks */
 };
 
 /* Give the array room for this many entries more, or leaf 0xb cannot be completed. */

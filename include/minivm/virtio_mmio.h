@@ -13,9 +13,9 @@
 #define VIRTIO_MMIO_LEN 0x200 /* registers, and configuration space from 0x100 */
 
 /*
- * Where the driver writes a queue index to kick it. The machine may register, for each queue of
- * virtio_device_ops()->queues, KVM_IOEVENTFD with virtio_kick_fd() at this offset: 4 bytes,
- * datamatch = the index. A write that comes to the register all the same does the same.
+ * Where the driver writes a queue index to kick it. The machine may register, for each of the
+ * virtio_queue_count() queues that has a virtio_kick_fd(), KVM_IOEVENTFD with that at this offset:
+ * 4 bytes, datamatch = the index. A write that comes to the register all the same does the same.
  */
 #define VIRTIO_MMIO_KICK_OFFSET 0x50
 

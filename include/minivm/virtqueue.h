@@ -55,7 +55,7 @@ struct virtqueue {
 /*
  * One request: the device-readable buffers, then the device-writable ones, each checked to lie in
  * one region of guest memory. Both lengths together are bounded by UINT32_MAX. Entries may be
- * empty (iov_len 0), and nothing is promised about how a request is cut into entries (§2.7.4.2).
+ * empty (iov_len 0), and nothing is promised about how a request is cut into entries (§2.7.4.1).
  */
 struct vq_chain {
 	uint16_t head;
@@ -119,7 +119,7 @@ void vq_fill(struct virtqueue *vq, uint16_t head, uint32_t written);
 void vq_publish(struct virtqueue *vq);
 
 /*
- * After a batch of vq_push(): must the driver be interrupted (§2.7.7, §2.7.10)? Clears the
+ * After a batch of vq_push(): must the driver be interrupted (§2.7.7)? Clears the
  * question: true is returned once per batch.
  */
 bool vq_should_signal(struct virtqueue *vq);

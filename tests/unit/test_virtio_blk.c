@@ -245,7 +245,7 @@ BlkTest(host_error_in_write_through)
 	cr_expect_eq(blk_status(), IOERR);
 }
 
-/* --- framing, §2.7.4.2 --- */
+/* --- framing, §2.7.4.1 --- */
 
 BlkTest(many_segments)
 {

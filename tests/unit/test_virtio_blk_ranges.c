@@ -130,7 +130,7 @@ RangeTest(odd_lengths)
 	expect_untouched();
 }
 
-/* Cut anywhere (§2.7.4.2), behind the header in its descriptor. */
+/* Cut anywhere (§2.7.4.1), behind the header in its descriptor. */
 RangeTest(ranges_in_pieces)
 {
 	static const struct blk_range range[] = {{3, 1, 0}, {4, 2, 0}};

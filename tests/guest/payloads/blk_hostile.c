@@ -2,7 +2,7 @@
 /*
  * A driver that lies. Each case leaves one kind of nonsense in the rings or registers and kicks. A
  * malformed chain must come back with used length 0, a ring that makes no sense must set
- * DEVICE_NEEDS_RESET (house.md "Virtqueue"); whatever it was, after a reset the device reads
+ * DEVICE_NEEDS_RESET (devices/virtio/queue.c); whatever it was, after a reset the device reads
  * sector 0 again, and nothing hangs. What the device may scribble on by our own doing lies in
  * memory that we do not need.
  */

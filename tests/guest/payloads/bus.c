@@ -7,7 +7,7 @@
 #include "trap.h"
 #include "x86.h"
 
-/* Far from any device of the map (house.md), and at its edges. */
+/* Far from any device of the map (docs/architecture.md "What is where"), and at its edges. */
 static const uint16_t free_ports[] = {0x0510, 0x1234, 0x5658, 0x9ff0, 0xff00, 0xfffc};
 static const uint64_t free_mmio[] = {0xc00ff000, 0xd0000000, 0xdffffff8, 0xf0000000, 0xfebff000};
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * SYSCALL from ring 3, and everything that looks like it but is not. Where KVM emulates kernel mode
- * it mis-delivers SYSCALL as a page fault at LSTAR, and minivm puts that right (host.md); the same
- * repair must leave alone a program that jumps to LSTAR, or it could forge R11.
+ * it mis-delivers SYSCALL as a page fault at LSTAR, and minivm puts that right
+ * (vmm/assist_syscall.c); the same repair must leave alone a program that jumps to LSTAR, or it
+ * could forge R11.
  *
  * The entry point stands in a page of its own that ring 3 may not touch.
  */

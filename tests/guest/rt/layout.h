@@ -21,7 +21,7 @@
 /* Kernel and user stacks; the lowest word of each holds the address of its struct cpu. */
 #define STACK_SIZE 16384
 
-/* The trampoline for INIT/SIPI, in memory that the boot protocol leaves free (house.md). */
+/* The trampoline for INIT/SIPI, in memory that the boot protocol leaves free. */
 #define TRAMPOLINE_GPA 0x10000
 
 /* struct cpu, asserted in cpu.c */

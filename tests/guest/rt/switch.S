@@ -113,7 +113,7 @@ run_user:
 	call	*%rax
 /*
  * The way back is an invalid instruction at a known place: #UD arrives correctly on every host,
- * while `int n` from user mode does not on those that run user mode natively (host.md).
+ * while `int n` from user mode does not on those that run user mode natively.
  */
 	.globl rt_user_exit
 rt_user_exit:
