@@ -160,19 +160,10 @@ static const struct platform_entry platform[BOARD_PLATFORM_DEVICES] = {
     {make_pci_config, &pci_config_io_ops, PCI_CONFIG_PORT, PCI_CONFIG_LEN, true},
 };
 
-/* On a vCPU's thread. */
-static void mark_init(void *opaque)
-{
-	struct machine *m = opaque;
-
-	timeline_mark(m->env.timeline, TIMELINE_INIT);
-	console_guest_is_up(m->console);
-}
-
 static int add_platform(struct machine *m, struct err *err)
 {
 	unsigned i;
-	int ret = mark_port_new(mark_init, m, &m->mark_port, err);
+	int ret = mark_port_new(machine_report_init, m, &m->mark_port, err);
 
 	if (!ret)
 		ret = bus_add(&m->pio, MARK_PORT, MARK_PORT_LEN, &mark_port_io_ops, m->mark_port,

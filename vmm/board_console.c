@@ -101,9 +101,12 @@ int board_hvc_make(struct machine *m, void **dev, struct err *err)
 	ret = virtio_console_new(&opt, &virtio, err);
 	if (ret)
 		return ret;
-	console_attach(m->console, virtio);
-	*dev = virtio;
-	return 0;
+	ret = console_attach(m->console, virtio, err);
+	if (ret)
+		virtio_console_ops.destroy(virtio);
+	else
+		*dev = virtio;
+	return ret;
 }
 
 bool board_ports_wanted(const struct machine *m)

@@ -442,8 +442,6 @@ static size_t put_shared(struct console *c, const struct iovec *iov, unsigned n,
 {
 	size_t taken = 0;
 
-	if (c->shared.capacity == 0)
-		(void)byte_ring_init(&c->shared, SHARED_CAPACITY);
 	move_serial(c);
 	if (byte_ring_room(&c->shared) < len) {
 		out_run(c);
@@ -534,9 +532,12 @@ void console_resized(struct console *c)
 	loop_post(c->loop, &c->resize_work);
 }
 
-void console_attach(struct console *c, struct virtio_console *virtio)
+int console_attach(struct console *c, struct virtio_console *virtio, struct err *err)
 {
+	if (byte_ring_init(&c->shared, SHARED_CAPACITY))
+		return err_sys(err, ENOMEM, "output");
 	c->virtio = virtio;
+	return 0;
 }
 
 uint64_t console_dropped(const struct console *c)

@@ -23,7 +23,7 @@
 /* How long buffered console output may take at the end. */
 #define CONSOLE_DRAIN_MS 2000
 
-/* --- the end --- */
+/* --- what the guest reports --- */
 
 /*
  * Without a panic device a kernel resets after a panic as it does for a reboot. With "panic_warm"
@@ -49,6 +49,14 @@ void machine_report_end(void *machine, enum vm_end_reason reason, uint8_t status
 		timeline_mark(m->env.timeline, TIMELINE_END);
 		loop_quit(m->loop);
 	}
+}
+
+void machine_report_init(void *machine)
+{
+	struct machine *m = machine;
+
+	timeline_mark(m->env.timeline, TIMELINE_INIT);
+	console_guest_is_up(m->console);
 }
 
 enum vm_end_reason machine_end(const struct machine *m, int *status)

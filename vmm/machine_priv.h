@@ -307,5 +307,7 @@ void lifeline_quit(void *machine);
 
 /* The vm_end_sink of every device and vCPU. */
 void machine_report_end(void *machine, enum vm_end_reason reason, uint8_t status);
+/* The mark port's: user space has begun. On a vCPU's thread. */
+void machine_report_init(void *machine);
 
 #endif

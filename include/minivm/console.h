@@ -51,9 +51,10 @@ struct serial *console_serial(struct console *c); /* owned by the console */
  * pointer, attached before the machine runs, ended before the console. It is the host side of port
  * 0; with it, output of up to 256 KiB waits for a slow reader, and a stalled one costs the guest's
  * driver 250 ms of waiting before what it prints is dropped.
+ * The ring for that is allocated here: -ENOMEM.
  */
 extern const struct virtio_console_host console_virtio_host;
-void console_attach(struct console *c, struct virtio_console *virtio);
+int console_attach(struct console *c, struct virtio_console *virtio, struct err *err);
 /* The size of the terminal that output or input is; false: none is known. */
 bool console_size(const struct console *c, uint16_t *cols, uint16_t *rows);
 /* The terminal may have another size now. From any thread. */

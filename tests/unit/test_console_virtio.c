@@ -60,7 +60,7 @@ static void rig_open(struct rig *r, int in_fd, int out_fd, bool escape)
 	port.opaque = r->c;
 	console_size(r->c, &vopt.cols, &vopt.rows);
 	cr_assert_eq(virtio_console_new(&vopt, &virtio, &err), 0);
-	console_attach(r->c, virtio);
+	cr_assert_eq(console_attach(r->c, virtio, &err), 0);
 	vdriver_init_on(&r->drv, &virtio_console_ops, virtio, SLOTS, loop);
 }
 
