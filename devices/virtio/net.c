@@ -246,7 +246,7 @@ static int net_save(void *dev, struct state_writer *w, struct err *err)
 
 /*
  * The driver keeps the address that it has. Switches do not know that it is here now: it is asked
- * to announce itself (§5.1.6.5.4).
+ * to announce itself (§5.1.6.5.4). And its link may have been down.
  */
 static int net_restore(void *dev, struct state_reader *r, struct err *err)
 {
@@ -262,11 +262,13 @@ static int net_restore(void *dev, struct state_reader *r, struct err *err)
 	state_get_bytes(r, mac, sizeof(mac));
 	net_set_mac(net, mac);
 	ret = net_filter_restore(&net->filter, r, err);
-	if (!ret && net->virtio && net_has(net, VIRTIO_NET_F_GUEST_ANNOUNCE)) {
+	if (ret || !net->virtio)
+		return ret;
+	if (net_has(net, VIRTIO_NET_F_GUEST_ANNOUNCE))
 		atomic_fetch_or(&net->status, (uint16_t)VIRTIO_NET_S_ANNOUNCE);
+	if (net_has(net, VIRTIO_NET_F_GUEST_ANNOUNCE) || net_has(net, VIRTIO_NET_F_STATUS))
 		virtio_signal_config(net->virtio);
-	}
-	return ret;
+	return 0;
 }
 
 static void net_free(struct virtio_net *net)

@@ -90,7 +90,10 @@ struct net_tx {
 
 #define NET_MACS_MAX 64 /* more are "all of them" */
 
-/* §5.1.6.5.1, §5.1.6.5.2; after a reset everything goes through. */
+/*
+ * §5.1.6.5.1, §5.1.6.5.2. After a reset: own address and broadcasts, or all if the driver does not
+ * take VIRTIO_NET_F_CTRL_RX.
+ */
 struct net_filter {
 	bool promisc;
 	bool allmulti, alluni;

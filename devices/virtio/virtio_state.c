@@ -169,10 +169,12 @@ static int restore_setup(struct virtio *virtio, struct state_reader *r, struct e
 	if (!status_possible(virtio))
 		return state_bad(err, "device status 0x%x", virtio->status);
 	missing = virtio->accepted & ~virtio->offered;
-	if ((virtio->status & VIRTIO_CONFIG_S_FEATURES_OK) != 0 && missing != 0)
-		return err_set(err, ENOTSUP,
-			       "the guest uses features 0x%llx, which this device does not have",
-			       (unsigned long long)missing);
+	if ((virtio->status & VIRTIO_CONFIG_S_FEATURES_OK) != 0 && missing != 0) {
+		err_set(err, ENOTSUP,
+			"the guest uses features 0x%llx, which this device does not have",
+			(unsigned long long)missing);
+		return err_hint(err, "is what is behind it of another kind than it was?");
+	}
 	if ((virtio->status & VIRTIO_CONFIG_S_FEATURES_OK) != 0)
 		virtio_features_negotiated(virtio);
 	for (unsigned i = 0; !ret && i < queues; i++)

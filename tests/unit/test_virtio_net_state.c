@@ -105,6 +105,49 @@ NetTest(save_and_restore)
 	state_writer_free(&w);
 }
 
+/*
+ * Saved with its link down, restored with one that is up: the driver is told, also one that has no
+ * control queue and so announces nothing.
+ */
+NetTest(a_link_that_is_up_again)
+{
+	struct vdriver from;
+	struct state_writer w;
+	struct err err = {0};
+
+	net_start(F_PLAIN, 64);
+	net_give_many(4, 2048);
+	close(nt.peer);
+	cr_assert(net_link_becomes(0));
+	wr(&nt.drv, R_ISR_ACK, 3);
+	vdriver_save(&nt.drv, &w);
+	from = nt.drv;
+	net_make(true, 0);
+	cr_assert_eq(vdriver_restore(&from, &w, &nt.drv, &err), 0, "%s", err.text);
+	cr_expect_eq(virtio_mmio_io_ops.read(nt.drv.mmio, R_CONFIG + 6, 2), 1, "up");
+	cr_expect_eq(rd(&nt.drv, R_ISR) & 2, 2, "and the driver is told");
+	vdriver_fini(&from);
+	state_writer_free(&w);
+}
+
+/* From a tap to a stream: its guest leaves work to it that nobody does there. */
+NetTest(another_kind_is_refused)
+{
+	struct vdriver from;
+	struct state_writer w;
+	struct err err = {0};
+	int from_peer = nt.peer;
+
+	vdriver_save(&nt.drv, &w);
+	from = nt.drv;
+	net_make(false, 0);
+	cr_expect_eq(vdriver_restore(&from, &w, &nt.drv, &err), -ENOTSUP);
+	cr_expect_not_null(strstr(err.text, "of another kind than it was"), "%s", err.text);
+	vdriver_fini(&from);
+	close(from_peer);
+	state_writer_free(&w);
+}
+
 Test(virtio_net, another_mtu_is_refused)
 {
 	struct vdriver from;
