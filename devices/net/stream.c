@@ -328,7 +328,7 @@ static void stream_close(struct netdev *nd)
 }
 
 static const struct netdev_ops stream_ops = {
-    .name = "stream",
+    .name = "passt",
     .readv = stream_readv,
     .writev = stream_writev,
     .flush = stream_flush,
@@ -349,6 +349,16 @@ int netdev_stream_adopt(int fd, struct netdev **out, struct err *err)
 	return 0;
 }
 
+static int connect_error(int e, const char *path, struct err *err)
+{
+	err_sys(err, e, "socket %s", path);
+	if (e == ENOENT || e == ECONNREFUSED)
+		err_hint(err, "is passt running? passt --socket %s", path);
+	else if (e == EAGAIN)
+		err_hint(err, "who listens there takes no connections: another machine has it?");
+	return err->code;
+}
+
 int netdev_stream_connect(const char *path, struct netdev **out, struct err *err)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -359,15 +369,14 @@ int netdev_stream_connect(const char *path, struct netdev **out, struct err *err
 			       "socket %s: a socket's path has at most %zu bytes", path,
 			       sizeof(addr.sun_path) - 1);
 	memcpy(addr.sun_path, path, strlen(path));
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	/* A listener that is busy does not hold up the start. */
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return err_sys(err, errno, "socket %s", path);
 	if (connect(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0) {
-		err_sys(err, errno, "socket %s", path);
-		if (errno == ENOENT || errno == ECONNREFUSED)
-			err_hint(err, "is passt running? passt --socket %s", path);
+		ret = connect_error(errno, path, err);
 		close(fd);
-		return err->code;
+		return ret;
 	}
 	ret = netdev_stream_adopt(fd, out, err);
 	if (ret)

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -133,7 +134,7 @@ static int attach_error(int ret, const char *name, struct err *err)
 		const char *hint;
 	} hints[] = {
 	    {EPERM, "its owner is another user: ip tuntap add dev NAME mode tap user USER"},
-	    {EBUSY, "another process has it open"},
+	    {EBUSY, "another process, or a device of this machine, has it open"},
 	    {EINVAL, "is it a tap, and not a tun?"},
 	};
 
@@ -169,19 +170,20 @@ int netdev_tap_open(const char *name, struct netdev **out, struct err *err)
 	return ret ? err_context(err, "tap %s", name) : 0;
 }
 
-int netdev_tap_adopt(int fd, struct netdev **out, struct err *err)
+/* What we have opened ourselves, which may have any number, is closed on exec. */
+static bool inherited(int fd)
 {
-	struct ifreq ifr = {.ifr_flags = 0};
+	int flags = fcntl(fd, F_GETFD);
+
+	return flags >= 0 && (flags & FD_CLOEXEC) == 0;
+}
+
+/* `flags` are those that it was attached with. */
+static int adopt(int fd, int flags, struct netdev **out, struct err *err)
+{
 	int own;
 
-	if (ioctl(fd, TUNGETIFF, &ifr) < 0) {
-		err_set(err, errno == EBADF ? EBADF : EINVAL, "descriptor %d is %s", fd,
-			errno == EBADF ? "not open" : "no tap");
-		return err_hint(err,
-				"a tap's file is opened and attached by whoever starts minivm");
-	}
-	if ((ifr.ifr_flags & IFF_TAP) == 0 || (ifr.ifr_flags & IFF_VNET_HDR) == 0 ||
-	    (ifr.ifr_flags & IFF_NO_PI) == 0)
+	if ((flags & IFF_TAP) == 0 || (flags & IFF_VNET_HDR) == 0 || (flags & IFF_NO_PI) == 0)
 		return err_set(err, EINVAL,
 			       "descriptor %d: the tap is attached with IFF_TAP | IFF_NO_PI | "
 			       "IFF_VNET_HDR, please",
@@ -195,6 +197,18 @@ int netdev_tap_adopt(int fd, struct netdev **out, struct err *err)
 	return 0;
 }
 
+int netdev_tap_adopt(int fd, struct netdev **out, struct err *err)
+{
+	struct ifreq ifr = {.ifr_flags = 0};
+
+	if (!inherited(fd))
+		err_set(err, EBADF, "descriptor %d is not open", fd);
+	else if (ioctl(fd, TUNGETIFF, &ifr) < 0)
+		err_set(err, EINVAL, "descriptor %d is no tap", fd);
+	else
+		return adopt(fd, ifr.ifr_flags, out, err);
+	return err_hint(err, "a tap's file is opened and attached by whoever starts minivm");
+}
 void netdev_close(struct netdev *nd)
 {
 	if (nd)

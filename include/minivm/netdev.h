@@ -80,7 +80,10 @@ struct netdev {
  * -EBUSY (another process has it), -EINVAL (a tun), with what to try.
  */
 int netdev_tap_open(const char *name, struct netdev **out, struct err *err);
-/* A tap that somebody opened for us; taken over if this returns 0, and made non-blocking. */
+/*
+ * A tap that somebody opened for us and that we inherited; taken over if this returns 0, and made
+ * non-blocking. -EBADF: it is not open, or one of our own files; -EINVAL: no tap, or its flags.
+ */
 int netdev_tap_adopt(int fd, struct netdev **out, struct err *err);
 
 /*
@@ -88,7 +91,7 @@ int netdev_tap_adopt(int fd, struct netdev **out, struct err *err);
  * passt and QEMU speak). `fd` is taken over if this returns 0.
  */
 int netdev_stream_adopt(int fd, struct netdev **out, struct err *err);
-/* Connects to the socket at `path`. */
+/* Connects to the socket at `path`, at once. -EAGAIN: its listener is busy. */
 int netdev_stream_connect(const char *path, struct netdev **out, struct err *err);
 
 void netdev_close(struct netdev *nd); /* NULL is fine */

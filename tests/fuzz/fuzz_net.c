@@ -154,11 +154,12 @@ static const struct netdev_ops back_ops = {
 
 /* --- the machine --- */
 
-static void machine_make(struct machine *m, struct input *in, bool vnet_hdr)
+static void machine_make(struct machine *m, struct input *in, bool vnet_hdr, uint16_t mtu)
 {
 	struct virtio_net_options opt = {.backend = &m->back.nd, .name = "fuzz", .mac = {2}};
 	struct err err;
 
+	opt.mtu = mtu;
 	guest_make(&m->guest);
 	m->back.in = in;
 	m->back.nd = (struct netdev){.ops = &back_ops, .fd = eventfd(1, EFD_NONBLOCK)};
@@ -265,7 +266,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct loop_work work = {.fn = quit};
 
 	memset(&m, 0, sizeof(m));
-	machine_make(&m, &in, first & 1);
+	machine_make(&m, &in, first & 1, first & 2 ? NETDEV_MTU_MIN : 0);
 	start_queues(&m.guest, QUEUES, 0xffffffff);
 	for (unsigned steps = 0; in.len > 0 && steps < 512; steps++)
 		one_step(&m, &in);

@@ -51,6 +51,7 @@ struct job {
 	char vsock_arg[256];
 	char net_arg[256];
 	char tap_name[16]; /* "" without a tap */
+	int net_fd;	   /* the tap's file; 0: minivm opens it */
 	pid_t net_peer;
 	const char *skip; /* the host lacks something */
 	pid_t vsock_peer;
@@ -144,6 +145,17 @@ static void make_net_tap(struct job *j)
 		j->skip = "no tap interfaces here";
 }
 
+static void make_net_fd(struct job *j)
+{
+	make_net_tap(j);
+	if (j->net_peer < 0)
+		return;
+	j->net_fd = net_peer_tap_file(j->tap_name);
+	if (j->net_fd < 0)
+		wrong(j, "cannot open tap %s: %s", j->tap_name, strerror(-j->net_fd));
+	snprintf(j->net_arg, sizeof(j->net_arg), "fd=%d" NET_MAC, j->net_fd);
+}
+
 static void make_net_socket(struct job *j)
 {
 	snprintf(j->net_arg, sizeof(j->net_arg), "passt=%s/net" NET_MAC, j->dir);
@@ -156,6 +168,8 @@ static void make_net(struct job *j)
 {
 	if (j->c->net == SUITE_NET_TAP)
 		make_net_tap(j);
+	else if (j->c->net == SUITE_NET_FD)
+		make_net_fd(j);
 	else
 		make_net_socket(j);
 	if (j->net_peer < 0 && !j->skip)
@@ -418,6 +432,8 @@ static void run_case(const struct options *opt, const struct suite_case *c, stru
 	if (!j->skip)
 		run_and_judge(j);
 	vsock_peer_stop(j->vsock_peer);
+	if (j->net_fd > 0)
+		close(j->net_fd);
 	net_peer_stop(j->net_peer, *j->tap_name ? j->tap_name : NULL);
 	if (j->skip)
 		tap_skip(tap, j->skip, "%s", c->name);

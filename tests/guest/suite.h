@@ -31,6 +31,7 @@ struct suite_disk {
 enum suite_net {
 	SUITE_NET_NONE,
 	SUITE_NET_TAP,
+	SUITE_NET_FD, /* the tap's file, opened by us */
 	SUITE_NET_PASST,
 };
 

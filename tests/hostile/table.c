@@ -275,6 +275,10 @@ static const struct refusal table[] = {
     /* networks */
     {"missing tap", {K, "--net", "tap=minivm-no-tap"}, .want = "minivm-no-tap", .kvm = true},
     {"descriptor that is not there", {K, "--net", "fd=77"}, .want = "77", .kvm = true},
+    {"descriptor that is minivm's own",
+     {K, "--net", "fd=4"},
+     .want = "descriptor 4 is not open",
+     .kvm = true},
     {"text as passt's socket", {K, "--net", "passt=@text"}, .want = "@text", .kvm = true},
     {"unknown network", {K, "--net", "bridge=br0"}, .want = "bridge"},
 

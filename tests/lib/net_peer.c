@@ -317,23 +317,43 @@ static int configure(const char *name)
 	return rc;
 }
 
+/* The interface's file, or -errno. */
+static int attach_tap(const char *name, int flags)
+{
+	struct ifreq ifr = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+	int fd = open("/dev/net/tun", O_RDWR | flags);
+	int rc;
+
+	if (fd < 0)
+		return -errno;
+	strncpy(ifr.ifr_name, name, IFNAMSIZ - 1);
+	if (ioctl(fd, TUNSETIFF, &ifr) == 0)
+		return fd;
+	rc = -errno;
+	close(fd);
+	return rc;
+}
+
 /*
  * Made with its file attached, made to last, let go of: then others may attach. In the end it is
  * made to last no longer, and is gone.
  */
 static int set_tap(const char *name, bool there)
 {
-	struct ifreq ifr = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
-	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+	int fd = attach_tap(name, O_CLOEXEC);
 	int rc = 0;
 
 	if (fd < 0)
-		return -errno;
-	strncpy(ifr.ifr_name, name, IFNAMSIZ - 1);
-	if (ioctl(fd, TUNSETIFF, &ifr) < 0 || ioctl(fd, TUNSETPERSIST, there ? 1 : 0) < 0)
+		return fd;
+	if (ioctl(fd, TUNSETPERSIST, there ? 1 : 0) < 0)
 		rc = -errno;
 	close(fd);
 	return rc;
+}
+
+int net_peer_tap_file(const char *name)
+{
+	return attach_tap(name, 0);
 }
 
 static int open_packets(const char *name)

@@ -12,6 +12,11 @@ pid_t net_peer_socket(const char *path);
  * are not to be had.
  */
 pid_t net_peer_tap(const char *name);
+/*
+ * The file of that tap, attached, and left open in programs that are started now. -errno. It is
+ * closed before net_peer_stop().
+ */
+int net_peer_tap_file(const char *name);
 void net_peer_stop(pid_t pid, const char *tap);
 
 #endif

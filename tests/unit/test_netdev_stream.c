@@ -3,9 +3,11 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <criterion/criterion.h>
@@ -311,10 +313,30 @@ Test(netdev_stream, connect_errors)
 	cr_expect_null(none);
 }
 
+/* It listens, and takes nobody: that is said, not waited for. */
+Test(netdev_stream, connect_to_a_busy_listener)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct netdev *first = NULL, *none = NULL;
+	struct err err;
+
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "/tmp/minivm-busy-%d", (int)getpid());
+	cr_assert_eq(bind(listener, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	cr_assert_eq(listen(listener, 0), 0);
+	cr_assert_eq(netdev_stream_connect(addr.sun_path, &first, &err), 0, "%s", err.text);
+	cr_expect_eq(netdev_stream_connect(addr.sun_path, &none, &err), -EAGAIN);
+	cr_expect_not_null(strstr(err.text, "takes no connections"), "%s", err.text);
+	cr_expect_null(none);
+	netdev_close(first);
+	close(listener);
+	unlink(addr.sun_path);
+}
+
 Test(netdev_tap, errors)
 {
 	struct netdev *none = NULL;
-	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int fd = open("/dev/null", O_RDWR);
 	struct err err;
 
 	cr_expect_eq(netdev_tap_open("no-such-tap", &none, &err), -ENODEV);
@@ -322,6 +344,10 @@ Test(netdev_tap, errors)
 	cr_expect_eq(netdev_tap_open("a-name-of-16-byt", &none, &err), -EINVAL);
 	cr_expect_eq(netdev_tap_adopt(fd, &none, &err), -EINVAL);
 	cr_expect_not_null(strstr(err.text, "is no tap"), "%s", err.text);
+	/* As our own files are: nobody gave us that number. */
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	cr_expect_eq(netdev_tap_adopt(fd, &none, &err), -EBADF);
+	cr_expect_not_null(strstr(err.text, "is not open"), "%s", err.text);
 	close(fd);
 	cr_expect_eq(netdev_tap_adopt(fd, &none, &err), -EBADF);
 	cr_expect_null(none);
