@@ -105,10 +105,12 @@ static void term_handlers(void)
 	for (unsigned i = 0; i < FATAL_SIGNALS; i++)
 		sigaction(fatal_signals[i], &sa, &term.fatal[i]);
 	sa.sa_flags = SA_RESTART;
-	sa.sa_handler = on_stop;
-	sigaction(SIGTSTP, &sa, NULL);
 	sa.sa_handler = on_continue;
 	sigaction(SIGCONT, &sa, NULL);
+	/* Raw mode returns after the handler is back: who sees the one can rely on the other. */
+	sigaddset(&sa.sa_mask, SIGCONT);
+	sa.sa_handler = on_stop;
+	sigaction(SIGTSTP, &sa, NULL);
 	atexit(term_restore);
 	term.handlers = true;
 }

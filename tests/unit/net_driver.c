@@ -159,7 +159,7 @@ void net_settle(void)
 
 bool net_link_becomes(unsigned status)
 {
-	for (unsigned i = 0; i < 1000; i++) {
+	for (unsigned i = 0; i < PATIENCE_MS; i++) {
 		if (virtio_mmio_io_ops.read(nt.drv.mmio, R_CONFIG + 6, 2) == status)
 			return true;
 		net_settle();
@@ -220,7 +220,7 @@ bool net_frame_right(const uint8_t *p, unsigned seed, size_t off, size_t len, si
 
 bool net_used(unsigned q, uint32_t *id, uint32_t *len)
 {
-	for (unsigned i = 0; i < 500; i++) {
+	for (unsigned i = 0; i < PATIENCE_MS; i++) {
 		struct timespec ms = {.tv_nsec = 1000000};
 
 		if (ring_take(&nt.ring[q], id, len))
@@ -250,8 +250,14 @@ ssize_t net_depart(void)
 {
 	struct pollfd p = {.fd = nt.peer, .events = POLLIN};
 
-	if (poll(&p, 1, 200) != 1)
+	if (poll(&p, 1, PATIENCE_MS) != 1)
 		return -1;
+	return recv(nt.peer, net_departed, sizeof(net_departed), MSG_DONTWAIT);
+}
+
+ssize_t net_depart_now(void)
+{
+	net_settle();
 	return recv(nt.peer, net_departed, sizeof(net_departed), MSG_DONTWAIT);
 }
 
@@ -287,7 +293,7 @@ bool net_passes(const uint8_t mac[6])
 	wr(&nt.drv, R_QUEUE_NOTIFY, RX);
 	memcpy(packet + HDR, mac, 6);
 	cr_assert_eq(send(nt.peer, packet, sizeof(packet), 0), (ssize_t)sizeof(packet));
-	for (unsigned i = 0; i < 1000; i++) {
+	for (unsigned i = 0; i < PATIENCE_MS; i++) {
 		struct timespec ms = {.tv_nsec = 1000000};
 
 		if (net_counted().rx_frames != before || net_counted().rx_filtered != filtered)

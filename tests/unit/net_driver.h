@@ -101,7 +101,7 @@ void net_kick(unsigned q);
 /* What the loop does when the socket has become readable or writable. */
 void net_settle(void);
 
-/* The link's status within a second. */
+/* The link's status, waited for. */
 bool net_link_becomes(unsigned status);
 struct virtio_net_counters net_counted(void);
 
@@ -121,7 +121,7 @@ void net_give(uint16_t head, uint32_t at, uint32_t len);
 void net_give_many(unsigned n, uint32_t len);
 /* p has `len` bytes from `off` on of frame `seed`, which has `total`. */
 bool net_frame_right(const uint8_t *p, unsigned seed, size_t off, size_t len, size_t total);
-/* The next used element, within half a second. */
+/* The next used element, waited for. */
 bool net_used(unsigned q, uint32_t *id, uint32_t *len);
 
 #define EXPECT_USED(q, want_id, want_len)                                                          \
@@ -139,9 +139,11 @@ void net_expect_nothing_used(unsigned q);
 /* Descriptor `head`: header and frame `seed`; no kick. */
 void net_put_frame(uint16_t head, const struct net_hdr *hdr, unsigned seed, uint32_t len);
 
-/* The next frame that came out, header first, in net_departed; its length, or -1: none. */
+/* The next frame that came out, header first, in net_departed; its length, or -1: none. Waited for,
+ * or as it is once the loop has done what there is to do. */
 extern uint8_t net_departed[HDR + 70000];
 ssize_t net_depart(void);
+ssize_t net_depart_now(void);
 
 /* --- the control queue --- */
 

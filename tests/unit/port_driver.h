@@ -88,7 +88,7 @@ static inline const char *guest_reads(uint32_t room, uint32_t *len)
 	vqueue_offer(&queues, RX, i, room, true);
 	kick(RX);
 	for (unsigned ms = 0; !ring_take(&queues.ring[RX], &id, len); ms++) {
-		cr_assert_lt(ms, 3000, "nothing came");
+		cr_assert_lt(ms, PATIENCE_MS, "nothing came");
 		usleep(1000);
 	}
 	return vqueue_buffer_at(&queues, RX, id);

@@ -39,6 +39,17 @@ static int binary(uint8_t v)
 	return v;
 }
 
+/* So long a pass sees one instant (devices/rtc.c); who is held up for longer tries again. */
+#define PASS_NS 20000000ull
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
 /* One pass as drivers make it, in the given decoding, with the weekday checked. */
 static time_t read_time(void *rtc, int (*decode)(uint8_t))
 {
@@ -46,6 +57,7 @@ static time_t read_time(void *rtc, int (*decode)(uint8_t))
 	struct tm check;
 	time_t t;
 	int weekday;
+	uint64_t before = now_ns();
 
 	cr_assert_eq(cmos(rtc, 0x0a) & 0x80, 0, "UIP");
 	tm.tm_sec = decode(cmos(rtc, 0x00));
@@ -55,6 +67,8 @@ static time_t read_time(void *rtc, int (*decode)(uint8_t))
 	tm.tm_mday = decode(cmos(rtc, 0x07));
 	tm.tm_mon = decode(cmos(rtc, 0x08)) - 1;
 	tm.tm_year = decode(cmos(rtc, 0x09)) + decode(cmos(rtc, 0x32)) * 100 - 1900;
+	if (now_ns() - before >= PASS_NS)
+		return read_time(rtc, decode);
 	t = timegm(&tm);
 	gmtime_r(&t, &check);
 	cr_assert_eq(check.tm_wday + 1, weekday);
@@ -95,14 +109,16 @@ Test(rtc, a_pass_sees_one_instant, .timeout = 20)
 
 	while (time(NULL) < start + 2) {
 		time_t t = read_time(rtc, from_bcd);
-		int sec;
+		uint64_t before = now_ns();
+		int first, second;
 
 		cr_assert_geq(t, last);
 		last = t;
 		cmos(rtc, 0x0a);
-		sec = from_bcd(cmos(rtc, 0x00));
+		first = from_bcd(cmos(rtc, 0x00));
 		nanosleep(&pause, NULL);
-		cr_assert_eq(from_bcd(cmos(rtc, 0x00)), sec);
+		second = from_bcd(cmos(rtc, 0x00));
+		cr_assert(first == second || now_ns() - before >= PASS_NS);
 	}
 	rtc_io_ops.destroy(rtc);
 }
@@ -118,18 +134,19 @@ Test(rtc, seconds_move_on_by_themselves, .timeout = 10)
 	while (cmos(rtc, 0x00) == first)
 		;
 	clock_gettime(CLOCK_MONOTONIC, &after);
-	cr_assert_leq(after.tv_sec - before.tv_sec, 2);
+	cr_assert_leq(after.tv_sec - before.tv_sec, 5);
 	rtc_io_ops.destroy(rtc);
 }
 
 Test(rtc, cannot_be_written)
 {
 	void *rtc = new_rtc();
+	time_t before = time(NULL);
 
 	for (unsigned i = 0; i < 128; i++)
 		if (i != 0x0b)
 			set_cmos(rtc, (uint8_t)i, 0x55);
-	cr_assert(read_time(rtc, from_bcd) >= time(NULL) - 1);
+	cr_assert(read_time(rtc, from_bcd) >= before - 1);
 	cr_assert_eq(cmos(rtc, 0x01), 0xc0);
 	cr_assert_eq(cmos(rtc, 0x03), 0xc0);
 	cr_assert_eq(cmos(rtc, 0x05), 0xc0);

@@ -156,7 +156,7 @@ NetTest(send_wrong_lengths)
 		EXPECT_USED(TX, 0, 0);
 	}
 	cr_expect_eq(net_counted().tx_malformed, 6);
-	cr_expect_eq(net_depart(), -1);
+	cr_expect_eq(net_depart_now(), -1);
 }
 
 #define SLOW_FRAMES 400
@@ -178,7 +178,7 @@ NetTest(send_to_a_slow_reader)
 			break;
 		if (ring_used_idx(&nt.ring[TX]) == nt.ring[TX].used_seen) {
 			held++;
-			for (unsigned i = 0; i < 40 && net_depart() > 0; i++, got++)
+			for (unsigned i = 0; i < 40 && net_depart_now() > 0; i++, got++)
 				cr_assert(net_frame_right(net_departed + HDR, got, 0, 2000, 2000));
 			vdriver_settle(&nt.drv);
 		}

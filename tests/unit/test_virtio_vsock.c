@@ -105,10 +105,9 @@ VsockTest(the_guest_refuses)
 
 HastyTest(the_guest_does_not_answer)
 {
-	int fd = host_connect();
+	int fd = host_connect_saying("CONNECT 7\n");
 	struct pkt p;
 
-	host_say(fd, "CONNECT 7\n");
 	rx_expect(&p, REQUEST);
 	rx_expect(&p, RST);
 	cr_expect(host_eof(fd));
@@ -145,9 +144,8 @@ VsockTest(lines_that_are_none)
 
 HastyTest(a_line_has_its_time)
 {
-	int fd = host_connect();
+	int fd = host_connect_saying("CONNE");
 
-	host_say(fd, "CONNE");
 	cr_expect(host_eof(fd));
 	close(fd);
 }

@@ -52,6 +52,9 @@
 #define F_EVENT_IDX (1ull << 29)
 #define F_INDIRECT  (1ull << 28)
 
+/* For what must come, on a host that may be busy. */
+#define PATIENCE_MS 10000
+
 struct vdriver {
 	struct ring ring; /* queue 0 */
 	struct loop *loop;
@@ -236,7 +239,7 @@ static inline bool vdriver_interrupt(struct vdriver *d, int ms)
 static inline bool vdriver_used(struct vdriver *d, uint32_t *id, uint32_t *len)
 {
 	while (!ring_take(&d->ring, id, len)) {
-		if (!vdriver_interrupt(d, 5000))
+		if (!vdriver_interrupt(d, PATIENCE_MS))
 			return false;
 		wr(d, R_ISR_ACK, rd(d, R_ISR));
 	}

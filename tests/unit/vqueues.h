@@ -67,7 +67,7 @@ static inline void vqueue_kick(struct vqueues *v, unsigned q)
 	uint64_t before = vqueues_kicks(v);
 
 	wr(v->drv, R_QUEUE_NOTIFY, q);
-	for (unsigned i = 0; vqueues_kicks(v) == before && i < 5000; i++)
+	for (unsigned i = 0; vqueues_kicks(v) == before && i < PATIENCE_MS; i++)
 		usleep(1000);
 	cr_assert_neq(vqueues_kicks(v), before, "queue %u: the kick was not noticed", q);
 	loop_call(v->drv->loop, vdriver_nothing, NULL);

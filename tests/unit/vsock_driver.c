@@ -279,6 +279,27 @@ void host_expect(int fd, const void *data, size_t len)
 	cr_assert_eq(memcmp(got, data, len), 0);
 }
 
+struct saying {
+	const char *text;
+	int fd;
+};
+
+static void connect_saying(void *opaque)
+{
+	struct saying *s = opaque;
+
+	s->fd = host_connect();
+	host_say(s->fd, s->text);
+}
+
+int host_connect_saying(const char *text)
+{
+	struct saying s = {.text = text};
+
+	loop_call(vt.drv.loop, connect_saying, &s);
+	return s.fd;
+}
+
 bool host_eof(int fd)
 {
 	char c;

@@ -33,7 +33,6 @@ enum { REQUEST = 1, RESPONSE, RST, SHUTDOWN, RW, CREDIT_UPDATE, CREDIT_REQUEST }
 #define RX_AREA	    0x100000u
 #define TX_AREA	    0x200000u
 #define EVENT_AREA  0x3f0000u
-#define PATIENCE_MS 5000
 
 struct hdr {
 	uint64_t src_cid, dst_cid;
@@ -120,6 +119,8 @@ struct sockaddr_un host_addr(const char *suffix);
 int host_connect(void);
 int host_listen(const char *suffix, int backlog);
 int host_accept(int listener);
+/* The device finds both at once, however busy the host is: for set-ups whose time is short. */
+int host_connect_saying(const char *text);
 void host_write(int fd, const void *data, size_t len);
 void host_say(int fd, const char *text);
 
