@@ -12,7 +12,7 @@
  * from its buffers behind what was gathered. What the socket does not take of a frame that has
  * begun stays in `out`, which has room for one whole frame; as long as it does, no other is begun.
  *
- * System calls: socket, connect, sendmsg, recvmsg, getsockopt, close.
+ * System calls: socket, connect, stat, sendmsg, recvmsg, close.
  */
 #include "minivm/netdev.h"
 
@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -351,6 +352,12 @@ int netdev_stream_adopt(int fd, struct netdev **out, struct err *err)
 
 static int connect_error(int e, const char *path, struct err *err)
 {
+	struct stat st;
+
+	/* Which connect() calls refused as well; and passt would remove it, were it told to listen.
+	 */
+	if (e == ECONNREFUSED && stat(path, &st) == 0 && !S_ISSOCK(st.st_mode))
+		return err_set(err, ENOTSOCK, "%s is no socket", path);
 	err_sys(err, e, "socket %s", path);
 	if (e == ENOENT || e == ECONNREFUSED)
 		err_hint(err, "is passt running? passt --socket %s", path);

@@ -19,6 +19,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <linux/filter.h>
 #include <linux/if_tun.h>
 #include <linux/virtio_net.h>
 
@@ -135,7 +136,7 @@ static int attach_error(int ret, const char *name, struct err *err)
 	} hints[] = {
 	    {EPERM, "its owner is another user: ip tuntap add dev NAME mode tap user USER"},
 	    {EBUSY, "another process, or a device of this machine, has it open"},
-	    {EINVAL, "is it a tap, and not a tun?"},
+	    {EINVAL, "is it a tap? `ip tuntap show` lists them"},
 	};
 
 	err_sys(err, -ret, "tap %s", name);
@@ -197,18 +198,47 @@ static int adopt(int fd, int flags, struct netdev **out, struct err *err)
 	return 0;
 }
 
-int netdev_tap_adopt(int fd, struct netdev **out, struct err *err)
+/* What it was attached with: IFF_*, or -1 if it is no tun or tap that is. */
+static int attached_flags(int fd)
 {
 	struct ifreq ifr = {.ifr_flags = 0};
 
-	if (!inherited(fd))
-		err_set(err, EBADF, "descriptor %d is not open", fd);
-	else if (ioctl(fd, TUNGETIFF, &ifr) < 0)
+	return ioctl(fd, TUNGETIFF, &ifr) < 0 ? -1 : ifr.ifr_flags & 0xffff;
+}
+
+/*
+ * While there is no filter TUNGETIFF says so (IFF_NOFILTER), by the very bit of IFF_NO_PI. One that
+ * takes everything is there for the question. A macvtap knows no filters, nor frames with PI.
+ */
+static int attached_flags_of_tap(int fd)
+{
+	struct sock_filter everything = {.code = BPF_RET | BPF_K, .k = UINT32_MAX};
+	struct sock_fprog filter = {.len = 0};
+	int flags;
+
+	if (ioctl(fd, TUNGETFILTER, &filter) < 0 || filter.len > 0)
+		return attached_flags(fd);
+	filter = (struct sock_fprog){1, &everything};
+	if (ioctl(fd, TUNATTACHFILTER, &filter) < 0)
+		return attached_flags(fd);
+	flags = attached_flags(fd);
+	ioctl(fd, TUNDETACHFILTER, &filter);
+	return flags;
+}
+
+int netdev_tap_adopt(int fd, struct netdev **out, struct err *err)
+{
+	int flags = inherited(fd) ? attached_flags_of_tap(fd) : -1;
+
+	if (flags >= 0)
+		return adopt(fd, flags, out, err);
+	if (inherited(fd))
 		err_set(err, EINVAL, "descriptor %d is no tap", fd);
 	else
-		return adopt(fd, ifr.ifr_flags, out, err);
+		err_set(err, EBADF, "descriptor %d is not open", fd);
 	return err_hint(err, "a tap's file is opened and attached by whoever starts minivm");
 }
+
 void netdev_close(struct netdev *nd)
 {
 	if (nd)

@@ -2,7 +2,6 @@
 /* Frames over a stream socket: cut anywhere, gathered, held back, aborted. */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -307,6 +306,9 @@ Test(netdev_stream, connect_errors)
 
 	cr_expect_eq(netdev_stream_connect("/nonexistent/p.socket", &none, &err), -ENOENT);
 	cr_expect_not_null(strstr(err.text, "is passt running?"), "%s", err.text);
+	/* "passt --socket" with that path would remove it first. */
+	cr_expect_eq(netdev_stream_connect("/proc/self/exe", &none, &err), -ENOTSOCK);
+	cr_expect_null(strstr(err.text, "passt"), "%s", err.text);
 	memset(path, 'a', sizeof(path));
 	path[sizeof(path) - 1] = '\0';
 	cr_expect_eq(netdev_stream_connect(path, &none, &err), -ENAMETOOLONG);
@@ -331,24 +333,4 @@ Test(netdev_stream, connect_to_a_busy_listener)
 	netdev_close(first);
 	close(listener);
 	unlink(addr.sun_path);
-}
-
-Test(netdev_tap, errors)
-{
-	struct netdev *none = NULL;
-	int fd = open("/dev/null", O_RDWR);
-	struct err err;
-
-	cr_expect_eq(netdev_tap_open("no-such-tap", &none, &err), -ENODEV);
-	cr_expect_not_null(strstr(err.text, "ip tuntap add dev no-such-tap"), "%s", err.text);
-	cr_expect_eq(netdev_tap_open("a-name-of-16-byt", &none, &err), -EINVAL);
-	cr_expect_eq(netdev_tap_adopt(fd, &none, &err), -EINVAL);
-	cr_expect_not_null(strstr(err.text, "is no tap"), "%s", err.text);
-	/* As our own files are: nobody gave us that number. */
-	fcntl(fd, F_SETFD, FD_CLOEXEC);
-	cr_expect_eq(netdev_tap_adopt(fd, &none, &err), -EBADF);
-	cr_expect_not_null(strstr(err.text, "is not open"), "%s", err.text);
-	close(fd);
-	cr_expect_eq(netdev_tap_adopt(fd, &none, &err), -EBADF);
-	cr_expect_null(none);
 }
