@@ -142,6 +142,8 @@ install: $(B)/minivm
 	install -D -m 644 docs/minivm.1 $(DESTDIR)$(PREFIX)/share/man/man1/minivm.1
 	install -D -m 644 docs/minivm.bash-completion \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/minivm
+	install -d $(DESTDIR)$(PREFIX)/share/doc/minivm
+	install -m 644 docs/*.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/minivm
 
 # --- lint ---
 
