@@ -423,14 +423,11 @@ static void drop_output(struct console *c, size_t len)
 	c->drop_said = true;
 }
 
-/* It may be this thread that was held up: room that the reader has made meanwhile counts. */
 static void on_stall(void *opaque)
 {
 	struct console *c = opaque;
 
-	if (c->waiting)
-		out_run(c);
-	c->dropping = c->waiting = c->waiting && byte_ring_room(&c->shared) == 0;
+	c->dropping = c->waiting;
 	virtio_console_tx_resume(c->virtio, 0);
 }
 
