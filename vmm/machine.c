@@ -47,6 +47,8 @@ void machine_report_end(void *machine, enum vm_end_reason reason, uint8_t status
 		reason = VM_END_PANIC;
 	if (atomic_compare_exchange_strong(&m->end, &none, reason | (unsigned)status << 8)) {
 		timeline_mark(m->env.timeline, TIMELINE_END);
+		/* A vCPU whose write was the end does not go on behind it until it is kicked. */
+		atomic_store_explicit(&m->env.stop, true, memory_order_seq_cst);
 		loop_quit(m->loop);
 	}
 }
