@@ -298,7 +298,10 @@ pid_t net_peer_socket(const char *path)
 
 /* --- the tap --- */
 
-/* Up, and with room for large frames. */
+/*
+ * Up, and with room for large frames, and for as many as a case asks for at once: the tap drops
+ * what comes while its queue is full, and whoever reads it may not run for a while.
+ */
 static int configure(const char *name)
 {
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -309,6 +312,9 @@ static int configure(const char *name)
 		return -errno;
 	strncpy(ifr.ifr_name, name, IFNAMSIZ - 1);
 	if (ioctl(fd, SIOCSIFMTU, &ifr) < 0)
+		rc = -errno;
+	ifr.ifr_qlen = 2000;
+	if (!rc && ioctl(fd, SIOCSIFTXQLEN, &ifr) < 0)
 		rc = -errno;
 	ifr.ifr_flags = IFF_UP;
 	if (!rc && ioctl(fd, SIOCSIFFLAGS, &ifr) < 0)

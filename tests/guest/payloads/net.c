@@ -287,7 +287,7 @@ static void no_buffers(void)
 	for (unsigned round = 0; round < 5; round++) {
 		struct net_frame *f = prepare(0, NET_SOURCE, 64, round * 600);
 
-		f->arg = 600; /* 600 x 1500 is more than the ring has, less than a tap's queue */
+		f->arg = 600; /* more than the ring has, less than the queue of our tap */
 		f->size = 1500;
 		EXPECT(transmit(0, 64));
 		end = deadline_ms(50);

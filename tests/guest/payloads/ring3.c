@@ -117,12 +117,20 @@ static long time_loop(void *arg)
 	return (long)tsc_to_us(rdtsc() - start);
 }
 
-/* Ten times: room for a busy host, and still far from emulation, which costs a thousand times. */
+/*
+ * Ten times, and the shortest of ten runs, of which a busy host interrupts some: still far from
+ * emulation, which costs a thousand times.
+ */
 static void speed(void)
 {
 	long ring0 = time_loop(NULL);
 	long ring3 = run_user(time_loop, NULL);
 
+	for (unsigned i = 0; i < 9; i++) {
+		long again = run_user(time_loop, NULL);
+
+		ring3 = again < ring3 ? again : ring3;
+	}
 	print("# ring3: 100 k loop rounds: ring 0 %ld us, ring 3 %ld us\n", ring0, ring3);
 	EXPECT(ring3 < 10 * ring0 + 1000);
 }

@@ -67,7 +67,7 @@ static void plausible(void)
 }
 
 /* Seconds since 2000, by the calendar (days since 1 March, so that leap days come last). */
-static uint64_t rtc_seconds(void)
+static uint64_t read_fields(void)
 {
 	unsigned month = rtc_value(RTC_MONTH);
 	uint64_t y = rtc_value(RTC_YEAR) - (month <= 2);
@@ -78,10 +78,23 @@ static uint64_t rtc_seconds(void)
 	       rtc_value(RTC_SECONDS);
 }
 
+/* Two passes in a row that agree: fields of different times are none. */
+static uint64_t rtc_seconds(void)
+{
+	uint64_t last, now = read_fields();
+
+	do {
+		last = now;
+		(void)rtc_read(RTC_A); /* a pass begins */
+		now = read_fields();
+	} while (now != last);
+	return now;
+}
+
 static void runs(void)
 {
-	uint64_t before = rtc_seconds(), after = before;
 	uint64_t start = rdtsc();
+	uint64_t before = rtc_seconds(), after = before;
 	uint64_t end = deadline_ms(3000);
 
 	while (after == before && !expired(end))

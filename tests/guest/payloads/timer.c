@@ -152,7 +152,7 @@ static void pit_once(void)
 	unsigned pin = mp_isa_pin(0);
 
 	begin();
-	pit_start(0, 0, PIT_HZ / 500);
+	pit_start(0, 5, 1); /* waits for an edge of its gate, which never comes */
 	ioapic_route(pin, VEC_TIMER, lapic_id(), 0);
 	delay_us(1000);
 	ticks = 0;
@@ -172,22 +172,39 @@ static void pit_masked(void)
 	EXPECT_EQ(ticks, 0);
 }
 
+/* The output is low for 10 ms: how long that took here, the time that we do not run included. */
+static uint64_t channel2_once(void)
+{
+	uint64_t end = deadline_ms(WAIT_MS), start = rdtsc(), us;
+	bool low;
+
+	pit_start(2, 0, PIT_HZ / 100);
+	low = !(in8(0x61) & 0x20);
+	if (!low && tsc_to_us(rdtsc() - start) < 9000)
+		check_fail(__FILE__, __LINE__, "the output is low at first");
+	while (!(in8(0x61) & 0x20) && !expired(end))
+		cpu_pause();
+	us = tsc_to_us(rdtsc() - start);
+	if (us < 9000)
+		check_fail_number(__FILE__, __LINE__, "10 ms of channel 2 in us", us, 10000);
+	return us;
+}
+
 /* Channel 2 with gate and output in port 0x61, as Linux's pit_calibrate_tsc uses it. */
 static void pit_channel2(void)
 {
-	uint64_t start, us, end = deadline_ms(WAIT_MS);
+	uint64_t shortest = ~0ull;
 
 	if (boot_info.foreign)
 		SKIP("another VMM's ports");
 	out8(0x61, (in8(0x61) & ~2u) | 1);
-	pit_start(2, 0, PIT_HZ / 100);
-	EXPECT_EQ(in8(0x61) & 0x20, 0);
-	start = rdtsc();
-	while (!(in8(0x61) & 0x20) && !expired(end))
-		cpu_pause();
-	us = tsc_to_us(rdtsc() - start);
-	EXPECT(us >= 9000);
-	EXPECT(us < 200000);
+	for (unsigned i = 0; i < 5 && shortest >= 200000; i++) {
+		uint64_t us = channel2_once();
+
+		EXPECT_OK_SO_FAR();
+		shortest = us < shortest ? us : shortest;
+	}
+	EXPECT(shortest < 200000);
 }
 
 /* --- kvm-clock --- */

@@ -447,17 +447,20 @@ static void a_reader_that_stalls(void)
 	struct {
 		uint64_t count, sum;
 	} heard;
-	uint64_t sum = VSOCK_SUM_START, end;
+	uint64_t sum = VSOCK_SUM_START, end, still;
 	struct vvsock_packet p;
 
 	OPEN();
 	EXPECT(dial(&c, PORT, SERVICE_STALL));
 	/* Until there is no credit, for a while. */
-	for (end = deadline_ms(300); !expired(end);) {
+	end = deadline_ms(WAIT_MS);
+	for (still = deadline_ms(300); !expired(still) && !expired(end);) {
 		struct vvsock_hdr h = header(&c, VSOCK_OP_RW);
 		uint32_t len = credit(&c) < VVSOCK_TX_BYTES ? credit(&c) : VVSOCK_TX_BYTES;
 		int slot = len ? vvsock_slot(&v) : -1;
 
+		if (len)
+			still = deadline_ms(300);
 		if (slot >= 0) {
 			memset(vvsock_payload(&v, slot), (int)(c.sent >> 12), len);
 			sum = vsock_sum(sum, vvsock_payload(&v, slot), len);
