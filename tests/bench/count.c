@@ -30,10 +30,15 @@ static int trace_me(void *opaque)
 	return ptrace(PTRACE_TRACEME, 0, 0, 0) || raise(SIGSTOP);
 }
 
-/* A thread, and how many calls lie on its way: its own, and those before it was made. */
+/*
+ * A thread, and how many calls lie on its way: its own, and those before it was made. Its first
+ * stop may come before the news of its creation: it is held until these are there.
+ */
 struct thread {
 	pid_t tid;
 	unsigned way;
+	bool known;
+	bool held;
 };
 
 struct threads {
@@ -41,7 +46,7 @@ struct threads {
 	unsigned count;
 };
 
-/* NULL when there are too many. A thread's first stop may come before the news of its creation. */
+/* NULL when there are too many. */
 static struct thread *find_thread(struct threads *t, pid_t tid)
 {
 	for (unsigned i = 0; i < t->count; i++) {
@@ -54,17 +59,20 @@ static struct thread *find_thread(struct threads *t, pid_t tid)
 	return &t->thread[t->count++];
 }
 
-static void note_clone(struct threads *threads, pid_t parent)
+static void note_clone(struct threads *threads, const struct thread *parent)
 {
-	const struct thread *from = find_thread(threads, parent);
 	struct thread *made;
 	unsigned long tid;
 
-	if (ptrace(PTRACE_GETEVENTMSG, parent, 0, &tid))
+	if (ptrace(PTRACE_GETEVENTMSG, parent->tid, 0, &tid))
 		return;
 	made = find_thread(threads, (pid_t)tid);
-	if (from && made)
-		made->way += from->way;
+	if (!made)
+		return;
+	made->way = parent->way;
+	made->known = true;
+	if (made->held)
+		ptrace(PTRACE_SYSCALL, made->tid, 0, 0);
 }
 
 /* True at the entry of KVM_RUN, which is not counted. */
@@ -111,9 +119,9 @@ static bool is_clone(int status)
 	       event == PTRACE_EVENT_VFORK;
 }
 
-static int follow(struct syscall_count *count)
+static int follow(pid_t pid, struct syscall_count *count)
 {
-	struct threads threads = {0};
+	struct threads threads = {.thread = {{.tid = pid, .known = true}}, .count = 1};
 
 	for (;;) {
 		int status;
@@ -128,10 +136,12 @@ static int follow(struct syscall_count *count)
 		if (!thread)
 			return -E2BIG;
 		if (is_clone(status))
-			note_clone(&threads, tid);
+			note_clone(&threads, thread);
 		if (WSTOPSIG(status) == SYSCALL_STOP && note_syscall(thread, count))
 			return 0;
-		ptrace(PTRACE_SYSCALL, tid, 0, (long)signal_of(status));
+		thread->held = !thread->known;
+		if (!thread->held)
+			ptrace(PTRACE_SYSCALL, tid, 0, (long)signal_of(status));
 	}
 }
 
@@ -149,7 +159,7 @@ int count_syscalls(const char *const *argv, struct syscall_count *count)
 	    ptrace(PTRACE_SETOPTIONS, p.pid, 0, OPTIONS) || ptrace(PTRACE_SYSCALL, p.pid, 0, 0))
 		rc = -EIO;
 	else
-		rc = follow(count);
+		rc = follow(p.pid, count);
 	kill_all(p.pid);
 	p.pid = 0; /* reaped */
 	proc_free(&p);

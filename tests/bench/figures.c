@@ -152,7 +152,7 @@ void figure_syscalls(struct bench *b, struct results *r)
 #define QUIET "quiet loglevel=1 "
 
 /* Time for what happens once at the end of a start to have happened. */
-#define SETTLE_MS 500
+#define SETTLE_MS 2000
 
 static void memory_once(struct bench *b, enum who who, struct row *row)
 {

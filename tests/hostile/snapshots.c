@@ -14,7 +14,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,7 +25,7 @@
 #include "minivm/state.h"
 
 #define BOOT_MS	   60000
-#define COMMAND_MS 10000
+#define COMMAND_MS 60000
 /* From the start of a restore to its end or the guest's first instruction. */
 #define RESTORE_MS 3000
 /* How long a mutant that can run does so. */
@@ -158,13 +157,6 @@ static bool put_state(const struct saved *saved, uint8_t *state, size_t len, boo
 
 /* --- a mutant that may run --- */
 
-static bool has_ended(const struct proc *p)
-{
-	struct pollfd end = {.fd = p->pidfd, .events = POLLIN};
-
-	return poll(&end, 1, 0) > 0;
-}
-
 /* Its vCPU has a thread: the guest runs. */
 static bool is_running(pid_t pid)
 {
@@ -207,12 +199,12 @@ static const char *judge_mutant(struct saved *saved, struct proc *p)
 	unsigned limit = RESTORE_MS * saved->s->opt.slow;
 	int status;
 
-	while (limit-- > 0 && !has_ended(p) && !is_running(p->pid))
+	while (limit-- > 0 && !proc_ended(p) && !is_running(p->pid))
 		proc_idle(p, 1);
-	if (!has_ended(p) && !is_running(p->pid))
+	if (!proc_ended(p) && !is_running(p->pid))
 		return "it neither ends nor runs";
-	proc_idle(p, has_ended(p) ? 0 : RUN_MS);
-	if (!has_ended(p)) {
+	proc_idle(p, proc_ended(p) ? 0 : RUN_MS);
+	if (!proc_ended(p)) {
 		saved->ran++;
 		return resident_kib(p->pid) > RESIDENT_MAX_KIB ? "it grows" : NULL;
 	}

@@ -17,7 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define REFUSAL_MS 2000
+#define REFUSAL_MS 10000 /* it is at once, but the host may be busy */
 #define MUTATIONS  300
 
 bool selected(const struct suite *s, const char *name)

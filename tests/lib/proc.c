@@ -190,6 +190,13 @@ bool proc_expect_err(struct proc *p, const char *text, unsigned timeout_ms)
 	return true;
 }
 
+bool proc_ended(const struct proc *p)
+{
+	struct pollfd end = {.fd = p->pidfd, .events = POLLIN};
+
+	return poll(&end, 1, 0) > 0;
+}
+
 void proc_idle(struct proc *p, unsigned ms)
 {
 	uint64_t until = now_ms() + ms;

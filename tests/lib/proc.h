@@ -44,7 +44,8 @@ int proc_start(struct proc *p, const struct proc_request *req);
 bool proc_expect(struct proc *p, const char *text, unsigned timeout_ms);
 /* The same for standard error, from its start, without a mark. */
 bool proc_expect_err(struct proc *p, const char *text, unsigned timeout_ms);
-/* Lets it run for so long. */
+bool proc_ended(const struct proc *p);
+/* Lets it run for so long, or to its end. */
 void proc_idle(struct proc *p, unsigned ms);
 
 /* Writes all of it to standard input or the terminal while draining the output. */

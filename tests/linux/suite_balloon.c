@@ -25,12 +25,25 @@ static long resident_kib(struct test *t, const struct vm *vm)
 	return pages * (sysconf(_SC_PAGESIZE) / 1024);
 }
 
+/* Within the time that there is, to so much at the most. */
+static long resident_falls(struct vm *vm, long most)
+{
+	long now = resident_kib(vm->t, vm);
+
+	for (unsigned i = 0; i < 300 * vm->t->opt->slow && now > most; i++) {
+		proc_idle(&vm->p, 100);
+		now = resident_kib(vm->t, vm);
+	}
+	return now;
+}
+
+/* Linux reports what has been free for two seconds. */
 void case_balloon_reporting(struct test *t)
 {
 	const struct vm_request req = {
 	    .memory = "128M",
 	    .args = {"--balloon", "on,stats=1"},
-	    .checks = text(t, "balloon=%d,1", USED_MIB),
+	    .checks = text(t, "balloon=%d", USED_MIB),
 	    .limit_s = 60,
 	};
 	long used = 0, after = 0;
@@ -39,8 +52,11 @@ void case_balloon_reporting(struct test *t)
 	vm_start(t, &vm, &req);
 	if (vm_expect(&vm, "balloon: used"))
 		used = resident_kib(t, &vm);
-	if (vm_expect(&vm, "balloon: waited"))
-		after = resident_kib(t, &vm);
+	vm_send(&vm, "\n");
+	if (vm_expect(&vm, "balloon: freed"))
+		after = resident_falls(&vm, used - LEAVE_KIB);
+	proc_idle(&vm.p, 2500 * t->opt->slow); /* for statistics, one a second */
+	vm_send(&vm, "\n");
 	if (used - after < LEAVE_KIB)
 		wrong(t, "%ld KiB resident while %d MiB were used, %ld when they were free", used,
 		      USED_MIB, after);
@@ -49,7 +65,7 @@ void case_balloon_reporting(struct test *t)
 	vm_finish(&vm, 0);
 	if (vm_number(&vm, "devices.0.reported") < LEAVE_KIB * 1024ll)
 		wrong(t, "%lld bytes were reported", vm_number(&vm, "devices.0.reported"));
-	if (vm_number(&vm, "devices.0.stats_updates") < 4 ||
+	if (vm_number(&vm, "devices.0.stats_updates") < 2 ||
 	    vm_number(&vm, "devices.0.total_memory") <= 0)
 		wrong(t, "the guest told statistics %lld times",
 		      vm_number(&vm, "devices.0.stats_updates"));
@@ -81,6 +97,7 @@ void case_balloon_target(struct test *t)
 #define SQUEEZE_MIB 32
 #define SQUEEZED    (SQUEEZE_MIB * (1 << 20) / 4 * 3) /* bytes of it, at least */
 #define STATISTICS  "/balloon/statistics"
+#define AVAILABLE   "\"available_memory\":"
 
 /* Asks until the guest has told this. */
 static void expect_told(struct vm *vm, const char *path, const char *part)
@@ -121,16 +138,18 @@ static void resize(struct test *t, const char *path, unsigned mib)
 static void squeeze(struct test *t, struct vm *vm, const char *path)
 {
 	long used = resident_kib(t, vm), after;
-	long long had = told(t, path, "\"available_memory\":"), left;
+	long long had = told(t, path, AVAILABLE), left;
 
 	resize(t, path, SQUEEZE_MIB);
 	if (!vm_expect(vm, "balloon: the host may look"))
 		return;
 	expect_told(vm, path, text(t, "\"actual_mib\":%d,", SQUEEZE_MIB));
 	after = resident_kib(t, vm);
-	/* Its next statistics. */
-	proc_idle(&vm->p, 2500 * t->opt->slow);
-	left = told(t, path, "\"available_memory\":");
+	left = told(t, path, AVAILABLE);
+	for (unsigned i = 0; i < 300 * t->opt->slow && had - left < SQUEEZED; i++) {
+		proc_idle(&vm->p, 100);
+		left = told(t, path, AVAILABLE);
+	}
 	if (used - after < SQUEEZED / 1024)
 		wrong(t, "%ld KiB resident before, %ld with %d MiB in the balloon", used, after,
 		      SQUEEZE_MIB);

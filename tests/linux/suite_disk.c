@@ -285,7 +285,7 @@ void case_shared_base(struct test *t)
 /* minivm must refuse to start: 125 and one line that names the file. */
 static void want_refused(struct test *t, const char *disk, const char *file)
 {
-	const struct vm_request req = {.disk = {disk}, .noisy = true, .limit_s = 5};
+	const struct vm_request req = {.disk = {disk}, .noisy = true};
 	struct vm vm;
 	const char *line;
 

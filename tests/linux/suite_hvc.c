@@ -107,8 +107,7 @@ void case_hvc_terminal(struct test *t)
 		wrong(t, "TIOCSWINSZ: %s", strerror(errno));
 	/* It is not minivm's controlling terminal, so the kernel does not tell it. */
 	vm_signal(&vm, SIGWINCH);
-	proc_idle(&vm.p, 500 * t->opt->slow);
-	vm_send(&vm, "stty size\r");
+	vm_send(&vm, "until stty size | grep 101; do sleep 1; done\r");
 	vm_expect(&vm, "\n33 101\r\n");
 	vm_interrupt(&vm);
 	vm_send(&vm, "exit 3\r");
@@ -179,7 +178,7 @@ void want_reply(struct test *t, int fd, const char *text)
 	char got[64];
 	size_t n = 0;
 
-	while (n < strlen(text) && poll(&p, 1, (int)(10000 * t->opt->slow)) == 1) {
+	while (n < strlen(text) && poll(&p, 1, (int)(30000 * t->opt->slow)) == 1) {
 		ssize_t part = read(fd, got + n, strlen(text) - n);
 
 		if (part <= 0)

@@ -334,19 +334,36 @@ void case_net_tap_gone(struct test *t)
 	net_leave(&n);
 }
 
+/* A passt listens some time after its start. A socket, or -1. */
+static int connect_loopback(unsigned port)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+
+	inet_pton(AF_INET, "127.0.0.1", &a.sin_addr);
+	for (unsigned i = 0; i < 300; i++) {
+		int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+		if (connect(fd, (struct sockaddr *)&a, sizeof(a)) == 0)
+			return fd;
+		close(fd);
+		if (errno != ECONNREFUSED)
+			return -1;
+		usleep(100000);
+	}
+	return -1;
+}
+
 /*
  * A connection from the host's loopback through passt to the guest's service. The client speaks
  * first: the passt of Debian 12 acknowledges the guest's SYN-ACK only when it has data to send.
  */
 static void call_guest(struct test *t, unsigned port)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = connect_loopback(port);
 	struct timeval tv = {.tv_sec = 60};
 
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
-	inet_pton(AF_INET, "127.0.0.1", &a.sin_addr);
-	if (connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || send(fd, "G", 1, 0) != 1)
+	if (fd < 0 || send(fd, "G", 1, 0) != 1)
 		wrong(t, "forwarded port %u: %s", port, strerror(errno));
 	else if (!get_bytes(fd, 3, net_bytes(t)) || send(fd, "y", 1, MSG_NOSIGNAL) != 1)
 		wrong(t, "the guest's service behind port %u sent something else", port);
@@ -464,8 +481,6 @@ static void run_clones(struct test *t, const char *dir)
 
 	for (unsigned i = 0; i < CLONES; i++)
 		start_clone(t, &vm[i], &req[i], dir, FORWARDED + 1 + i);
-	for (unsigned i = 0; i < CLONES; i++)
-		proc_idle(&vm[i].p, 500); /* a passt listens some milliseconds after its start */
 	for (unsigned i = 0; i < CLONES; i++)
 		call_guest(t, FORWARDED + 1 + i);
 	for (unsigned i = 0; i < CLONES; i++) {

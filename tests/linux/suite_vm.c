@@ -134,8 +134,8 @@ void vm_send(struct vm *vm, const char *input)
 
 void vm_interrupt(struct vm *vm)
 {
-	vm_send(vm, "sleep 1000\r");
-	proc_idle(&vm->p, 500 * vm->t->opt->slow);
+	vm_send(vm, "sh -c 'echo asleep; exec sleep 1000'\r");
+	vm_expect(vm, "\nasleep");
 	vm_send(vm, "\x03");
 	vm_expect(vm, "# ");
 	vm_send(vm, "echo status $?\r");

@@ -64,7 +64,7 @@ group_fn group_netserve; /* BYTES: serves them once; prints "net: serving" */
 group_fn group_netdown;	 /* prints "net: pull it", and waits for the link to go down */
 
 /* balloon.c */
-group_fn group_balloon;	 /* MIB,SECONDS: uses and frees memory; says when, and waits */
+group_fn group_balloon;	 /* MIB: uses and frees memory; says when, and waits for a line */
 group_fn group_squeeze;	 /* MIB: of a guest full of /dev/vda's cache so much goes and comes back */
 group_fn group_inflated; /* MIB,KIB: of a machine of KIB so much is in the balloon */
 
