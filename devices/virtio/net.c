@@ -12,6 +12,8 @@
  *  - frames from the driver: its kicks, as for any device, unless a frame is held (net_tx.c).
  *  - room outside: EPOLLOUT, while a frame is held that the file would not take, or bytes of one.
  *
+ * And at all times for the file's end (NET_END).
+ *
  * net_watch() derives what is watched from that state, at the end of everything that changes it. A
  * turn is bounded; what is left asks for another turn (virtio_notify_again()).
  *
@@ -42,6 +44,12 @@ void net_set_mac(struct virtio_net *net, const uint8_t mac[NETDEV_MAC_LEN])
 
 /* --- who waits for what --- */
 
+/*
+ * What is left to wait for when nothing is: the back end's end. Edge-triggered, because it stays;
+ * with what the loop takes for no events it would not tell.
+ */
+#define NET_END (EPOLLRDHUP | EPOLLET)
+
 static void net_watch(struct virtio_net *net)
 {
 	uint32_t events = 0;
@@ -52,7 +60,7 @@ static void net_watch(struct virtio_net *net)
 		events |= EPOLLIN;
 	if (net->tx.held || net->backend->unsent)
 		events |= EPOLLOUT;
-	loop_rearm(net->loop, &net->source, events);
+	loop_rearm(net->loop, &net->source, events ? events : NET_END);
 }
 
 static void end_backend(struct virtio_net *net)
@@ -325,7 +333,7 @@ int virtio_net_new(const struct virtio_net_options *opt, struct virtio_net **out
 	atomic_store(&net->status, (uint16_t)VIRTIO_NET_S_LINK_UP);
 	net->source = (struct loop_source){.fd = opt->backend->fd, .fn = net_ready, .opaque = net};
 	net->rx.spill = malloc(NET_FRAME_ROOM);
-	ret = net->rx.spill ? loop_watch(net->loop, &net->source, 0, err)
+	ret = net->rx.spill ? loop_watch(net->loop, &net->source, NET_END, err)
 			    : err_sys(err, ENOMEM, "virtio-net");
 	if (ret) {
 		net_free(net);

@@ -434,6 +434,39 @@ NetTest(the_link_goes_down)
 		     "nor does a reset help");
 }
 
+/* Nothing is waited for, neither frames nor room for one: the end is noticed all the same. */
+NetTest(the_link_goes_down_without_buffers)
+{
+	close(nt.peer);
+	nt.peer = -1;
+	cr_expect(net_link_becomes(0));
+	vdriver_settle(&nt.drv);
+	cr_expect_eq(rd(&nt.drv, R_ISR) & 2, 2, "the driver is told");
+}
+
+NetTest(the_link_goes_down_without_a_driver)
+{
+	wr(&nt.drv, R_STATUS, 0);
+	close(nt.peer);
+	nt.peer = -1;
+	cr_expect(net_link_becomes(0));
+	cr_expect_eq(rd(&nt.drv, R_ISR), 0);
+}
+
+NetTest(the_link_goes_down_during_a_pause)
+{
+	net_give_many(4, 2048);
+	virtio_pause(nt.drv.virtio);
+	close(nt.peer);
+	nt.peer = -1;
+	cr_expect(net_link_becomes(0));
+	virtio_resume(nt.drv.virtio);
+	net_put_frame(0, &net_plain, 0, 100);
+	net_kick(TX);
+	EXPECT_USED(TX, 0, 0);
+	cr_expect_eq(net_counted().tx_dropped, 1);
+}
+
 /* A frame was held: the queue goes on all the same. */
 NetTest(the_link_goes_down_under_a_held_frame)
 {
