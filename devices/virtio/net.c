@@ -12,7 +12,7 @@
  *  - frames from the driver: its kicks, as for any device, unless a frame is held (net_tx.c).
  *  - room outside: EPOLLOUT, while a frame is held that the file would not take, or bytes of one.
  *
- * And at all times for the file's end (NET_END).
+ * And at all times for a socket's end (NET_END); that a tap is gone shows when it is used.
  *
  * net_watch() derives what is watched from that state, at the end of everything that changes it. A
  * turn is bounded; what is left asks for another turn (virtio_notify_again()).
