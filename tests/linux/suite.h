@@ -100,7 +100,7 @@ struct vm_request {
 	bool ignore_out;  /* its output does not matter */
 	bool assist;	  /* it runs with --assist on */
 	bool disk_errors; /* its first disk may have some */
-	unsigned limit_s; /* of wall time for each wait on an ordinary machine; 0: 30 */
+	unsigned limit_s; /* of wall time for each wait on an ordinary machine; 0: 60 */
 };
 
 struct vm {

@@ -96,7 +96,7 @@ static void make_argv(struct vm *vm, struct argv *a)
 
 static unsigned limit_ms(const struct vm *vm)
 {
-	return (vm->req->limit_s ? vm->req->limit_s : 30) * 1000 * vm->t->opt->slow;
+	return (vm->req->limit_s ? vm->req->limit_s : 60) * 1000 * vm->t->opt->slow;
 }
 
 void vm_start(struct test *t, struct vm *vm, const struct vm_request *req)
