@@ -108,7 +108,7 @@ figures_args="--counts --minivm ./minivm --floor ./floor --floor-restore ./floor
 
 # Runs $job/run in an outer machine. QEMU's multi-threaded emulation hangs or breaks now and then
 # (see tests/outer/hold.c for a case that is understood): a machine that came to no end, or said
-# nothing for two minutes, is started once more, and that is said.
+# nothing for longer than any case may take, is started once more, and that is said.
 outer_run() { # LOG SECONDS [PROCESSORS [WORDS for its kernel]]
 	local try pid size last quiet
 	for try in 1 2; do
@@ -118,7 +118,7 @@ outer_run() { # LOG SECONDS [PROCESSORS [WORDS for its kernel]]
 			sleep 1
 			size=$(stat -c %s "$1")
 			quiet=$((size == last ? quiet + 1 : 0)) last=$size
-			[ $quiet -lt 120 ] || kill $pid
+			[ $quiet -lt 200 ] || kill $pid
 		done
 		wait $pid && return 0
 		tail -n 5 "$1"

@@ -278,8 +278,15 @@ void machine_vcpu_cpuid(struct machine *m, unsigned index);
 
 /* --- machine_state.c --- */
 
-/* Of a paused machine. Layers of disks are written as layer_prefix, disk's id, ".layer". */
-int machine_save(struct machine *m, const char *layer_prefix, struct state_writer *w,
+/* The copy of a disk's layer: a file that gets its name when all of a snapshot is there. */
+struct layer_copy {
+	char *path;	 /* the state has the part behind the last slash */
+	char *temporary; /* where it is written; in the same directory */
+	bool made;	 /* not of a disk without a layer */
+};
+
+/* Of a paused machine, with a layer_copy for each of its disks. */
+int machine_save(struct machine *m, struct layer_copy *layers, struct state_writer *w,
 		 struct err *err);
 /* In this order, each from where m->restore->reader is. */
 int machine_restore_setup(struct machine *m, struct err *err);

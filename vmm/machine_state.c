@@ -55,28 +55,23 @@ static char *absolute(const char *path)
 	return out;
 }
 
-static int save_disk(struct machine *m, unsigned index, const char *layer_prefix,
+static int save_disk(struct machine *m, unsigned index, struct layer_copy *layer,
 		     struct state_writer *w, struct err *err)
 {
 	const struct disk_config *config = &m->config->disk[index];
 	struct block *image = virtio_blk_backend(m->disk[index].blk);
 	char *path = absolute(config->path);
-	char *layer_path = NULL;
-	bool layer = false;
 	int ret;
 
-	if (!path || asprintf(&layer_path, "%s%s.layer", layer_prefix, config->id) < 0) {
-		free(path);
+	if (!path)
 		return err_set(err, ENOMEM, "disk %s: out of memory", config->id);
-	}
-	ret = image->ops->save(image, layer_path, &layer, err);
+	ret = image->ops->save(image, layer->temporary, &layer->made, err);
 	state_begin(w, DISK_STATE, DISK_VERSION);
 	state_put_string(w, path);
 	state_put_u64(w, (uint64_t)image->mtime_ns);
 	/* Beside the state file, wherever that will be. */
-	state_put_string(w, layer ? strrchr(layer_path, '/') + 1 : NULL);
+	state_put_string(w, layer->made ? basename(layer->path) : NULL);
 	state_end(w);
-	free(layer_path);
 	free(path);
 	return ret ? err_context(err, "disk %s", config->id) : 0;
 }
@@ -115,7 +110,7 @@ static int save_bus(const struct bus *bus, struct state_writer *w, struct err *e
 	return ret;
 }
 
-int machine_save(struct machine *m, const char *layer_prefix, struct state_writer *w,
+int machine_save(struct machine *m, struct layer_copy *layers, struct state_writer *w,
 		 struct err *err)
 {
 	int fds[CONFIG_CPUS_MAX];
@@ -123,7 +118,7 @@ int machine_save(struct machine *m, const char *layer_prefix, struct state_write
 
 	save_machine(m, w);
 	for (unsigned i = 0; !ret && i < m->disk_count; i++)
-		ret = save_disk(m, i, layer_prefix, w, err);
+		ret = save_disk(m, i, &layers[i], w, err);
 	if (!ret)
 		ret = save_vcpus(m, w, err);
 	if (!ret)

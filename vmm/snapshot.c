@@ -2,10 +2,11 @@
 /*
  * The files of a saved machine (docs/snapshot.md).
  *
- * Nothing is replaced before all of the new is durable: both files are written under temporary
- * names, synced, and renamed, the memory first. The state file says how long the memory file is and
+ * Nothing is replaced before all of the new is durable: all files are written under temporary
+ * names, synced, and renamed, the state last. The state file says how long the memory file is and
  * what is in it, so a state that was left beside another memory is found by `verify`; `minivm
- * snapshot` avoids even that by making a directory of its own and renaming it.
+ * snapshot` avoids even that by making a directory of its own and renaming it. Copies of layers
+ * have the state file's name in theirs: several snapshots may share a directory.
  *
  * System calls: openat, fstat, fsync, rename, unlink, close, and those of snapshot_memory.c.
  */
@@ -96,35 +97,68 @@ static int write_state(const struct state_writer *w, const struct new_file *f, s
 	return ret ? err_sys(err, -ret, "%s: write", f->path) : 0;
 }
 
-/* The directory part of a path, with its slash; "./" where there is none. malloc'ed. */
-static char *directory_of(const char *path)
+static int layers_prepare(struct layer_copy *layers, const struct machine *m,
+			  const struct new_file *state, struct err *err)
 {
-	const char *slash = strrchr(path, '/');
+	/* Beside the state, and as unique as its temporary name. */
+	const char *unique = strrchr(state->temporary, '.');
 
-	return slash ? strndup(path, (size_t)(slash - path) + 1) : strdup("./");
+	for (unsigned i = 0; i < m->disk_count; i++) {
+		struct layer_copy *l = &layers[i];
+
+		if (asprintf(&l->path, "%s.%s.layer", state->path, m->config->disk[i].id) < 0)
+			l->path = NULL;
+		if (!l->path || asprintf(&l->temporary, "%s%s", l->path, unique) < 0)
+			l->temporary = NULL;
+		if (!l->temporary)
+			return err_set(err, ENOMEM, "%s: out of memory", state->path);
+	}
+	return 0;
 }
 
-static int collect(struct machine *m, const struct cli_result *source, const char *state_path,
+static int layers_name(struct layer_copy *layers, struct err *err)
+{
+	int ret = 0;
+
+	for (unsigned i = 0; i < CONFIG_DISKS_MAX; i++) {
+		struct layer_copy *l = &layers[i];
+
+		if (!l->made)
+			continue;
+		if (rename(l->temporary, l->path) < 0)
+			return err_sys(err, errno, "%s: rename", l->path);
+		l->made = false;
+		ret = file_sync_name(l->path);
+		if (ret)
+			return err_sys(err, -ret, "%s: fsync of its directory", l->path);
+	}
+	return 0;
+}
+
+static void layers_free(struct layer_copy *layers)
+{
+	for (unsigned i = 0; i < CONFIG_DISKS_MAX; i++) {
+		if (layers[i].made)
+			unlink(layers[i].temporary);
+		free(layers[i].temporary);
+		free(layers[i].path);
+	}
+}
+
+static int collect(struct machine *m, const struct cli_result *source, struct layer_copy *layers,
 		   const struct snapshot_memory *memory, struct state_writer *w, struct err *err)
 {
-	char *prefix = directory_of(state_path);
-	int ret;
+	int ret = cli_layers_save(source, w, err);
 
-	if (!prefix)
-		return err_set(err, ENOMEM, "%s: out of memory", state_path);
-	ret = cli_layers_save(source, w, err);
 	if (!ret) {
 		save_memory_section(memory, w);
-		ret = machine_save(m, prefix, w, err);
+		ret = machine_save(m, layers, w, err);
 	}
-	if (!ret)
-		ret = state_seal(w, err);
-	free(prefix);
-	return ret;
+	return ret ? ret : state_seal(w, err);
 }
 
-static int write_both(struct machine *m, const struct cli_result *source, struct new_file *state,
-		      struct new_file *memory, struct err *err)
+static int write_all(struct machine *m, const struct cli_result *source, struct new_file *state,
+		     struct new_file *memory, struct layer_copy *layers, struct err *err)
 {
 	struct snapshot_memory about;
 	struct state_writer w;
@@ -133,7 +167,7 @@ static int write_both(struct machine *m, const struct cli_result *source, struct
 	if (ret)
 		return err_sys(err, -ret, "%s: write", memory->path);
 	state_writer_init(&w);
-	ret = collect(m, source, state->path, &about, &w, err);
+	ret = collect(m, source, layers, &about, &w, err);
 	if (!ret)
 		ret = write_state(&w, state, err);
 	state_writer_free(&w);
@@ -141,6 +175,8 @@ static int write_both(struct machine *m, const struct cli_result *source, struct
 		ret = new_file_sync(memory, err);
 	if (!ret)
 		ret = new_file_sync(state, err);
+	if (!ret)
+		ret = layers_name(layers, err);
 	if (!ret)
 		ret = new_file_name(memory, err);
 	return ret ? ret : new_file_name(state, err);
@@ -150,6 +186,7 @@ int snapshot_create(struct machine *m, const struct cli_result *source, const ch
 		    const char *memory_path, struct err *err)
 {
 	struct new_file state = {.fd = -1}, memory = {.fd = -1};
+	struct layer_copy layers[CONFIG_DISKS_MAX] = {{0}};
 	int ret;
 
 	if (machine_state(m) != MACHINE_PAUSED)
@@ -158,7 +195,10 @@ int snapshot_create(struct machine *m, const struct cli_result *source, const ch
 	if (!ret)
 		ret = new_file_open(&state, state_path, err);
 	if (!ret)
-		ret = write_both(m, source, &state, &memory, err);
+		ret = layers_prepare(layers, m, &state, err);
+	if (!ret)
+		ret = write_all(m, source, &state, &memory, layers, err);
+	layers_free(layers);
 	new_file_close(&state);
 	new_file_close(&memory);
 	return ret;
@@ -208,6 +248,14 @@ static int open_in(struct snapshot *s, struct err *err)
 	free(state);
 	free(memory);
 	return ret;
+}
+
+/* The directory part of a path, with its slash; "./" where there is none. malloc'ed. */
+static char *directory_of(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? strndup(path, (size_t)(slash - path) + 1) : strdup("./");
 }
 
 /* How opening ends: after an error nothing is left open. `what` is what the user has named. */

@@ -405,7 +405,7 @@ static void other_files(struct saved *saved)
 {
 	static const char *const others[] = {"no-such", "dir",	  "fifo", "socket",
 					     "empty",	"random", "loop", "huge"};
-	static const char *const parts[] = {"state", "memory", "disk0.layer"};
+	static const char *const parts[] = {"state", "memory", "state.disk0.layer"};
 
 	for (size_t k = 0; k < sizeof(parts) / sizeof(parts[0]); k++) {
 		for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
@@ -418,7 +418,7 @@ static void other_files(struct saved *saved)
 
 static bool prepare_files(struct saved *saved)
 {
-	static const char *const parts[] = {"state", "memory", "disk0.layer"};
+	static const char *const parts[] = {"state", "memory", "state.disk0.layer"};
 
 	if (!save(saved->s) || !read_state(saved) || mkdir(fixture(saved->s, "mutant"), 0755))
 		return false;

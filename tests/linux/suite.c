@@ -65,6 +65,7 @@ static const struct linux_case cases[] = {
     {"snapshot-agent", case_snapshot_agent, APART},
     {"snapshot-load", case_snapshot_load, APART},
     {"snapshot-again", case_snapshot_again, APART},
+    {"snapshot-side-by-side", case_snapshot_side_by_side, APART},
     {"snapshot-refused", case_snapshot_refused, APART},
     {"snapshot-net", case_snapshot_net, APART},
     {"snapshot-vsock", case_snapshot_vsock, APART},

@@ -159,8 +159,9 @@ case_fn case_rng, case_rng_no_driver;
 /* suite_vsock.c */
 case_fn case_vsock;
 /* suite_snapshot.c */
-case_fn case_snapshot, case_snapshot_two_cpus, case_snapshot_again, case_snapshot_refused,
-    case_snapshot_vsock, case_snapshot_generation, case_snapshot_agent, case_snapshot_load;
+case_fn case_snapshot, case_snapshot_two_cpus, case_snapshot_again, case_snapshot_side_by_side,
+    case_snapshot_refused, case_snapshot_vsock, case_snapshot_generation, case_snapshot_agent,
+    case_snapshot_load;
 /* suite_moved.c */
 case_fn case_snapshot_devices;
 /* suite_net.c */

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
@@ -587,6 +588,55 @@ void case_snapshot_agent(struct test *t)
 		tap_note(text(t, "%s %s %s", who[i].name, who[i].mac,
 			      who[i].random ? who[i].random : "-"));
 	close(listener);
+}
+
+static void create_by_api(struct test *t, const char *sock, const char *dir, const char *name)
+{
+	const char *body =
+	    text(t, "{\"snapshot_path\":\"%s/%s\",\"mem_file_path\":\"%s/%s.memory\"}", dir, name,
+		 dir, name);
+
+	want_status(t, 204, ask_api(t, sock, "PUT", "/snapshot/create", body, ""), name);
+}
+
+/* That one of them is whole shows when the machine that comes from it looks for all its writes. */
+static void load_by_name(struct test *t, const char *dir, const char *name, unsigned ping)
+{
+	const char *path = scratch_path(t, "api");
+	const char *body = text(t,
+				"{\"snapshot_path\":\"%s/%s\",\"mem_file_path\":\"%s/%s.memory\","
+				"\"resume_vm\":true}",
+				dir, name, dir, name);
+	struct proc p;
+
+	if (!start_waiting(t, &p, path))
+		return;
+	want_status(t, 204, ask_api(t, path, "PUT", "/snapshot/load", body, ""), name);
+	send_ping(t, &p, ping);
+	expect_pong(t, &p, name, ping);
+	stop_clone(t, &p);
+	proc_free(&p);
+}
+
+/* Several snapshots share a directory: each has the disks of its own moment. */
+void case_snapshot_side_by_side(struct test *t)
+{
+	const char *dir = scratch_path(t, "all");
+	const char *sock = text(t, "%s/minivm/%s.sock", t->dir, machine_name(t));
+	struct vm_request req = {0};
+	struct vm vm;
+
+	if (mkdir(dir, 0700))
+		wrong(t, "mkdir");
+	start_source(t, &vm, &req);
+	create_by_api(t, sock, dir, "first");
+	send_ping(t, &vm.p, 1);
+	expect_pong(t, &vm.p, "the machine that was saved", 1);
+	create_by_api(t, sock, dir, "second");
+	create_by_api(t, sock, dir, "second"); /* over the old one */
+	end_source(&vm);
+	load_by_name(t, dir, "first", 2);
+	load_by_name(t, dir, "second", 3);
 }
 
 /* A machine that was restored is saved, and what comes from that is restored. */

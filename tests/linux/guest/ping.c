@@ -58,20 +58,55 @@ static void *buffer(size_t size)
 	return posix_memalign(&p, 4096, size) == 0 ? p : NULL;
 }
 
-/* Writes its own number all over the place and finds it again. */
+static void fill_slot(uint64_t *data, unsigned round)
+{
+	for (unsigned i = 0; i < BUSY_BYTES / 8; i++)
+		data[i] = (uint64_t)round << 32 | i;
+}
+
+static bool slot_is(int fd, off_t at, const uint64_t *data, uint64_t *in)
+{
+	return pread(fd, in, BUSY_BYTES, at) == BUSY_BYTES && memcmp(in, data, BUSY_BYTES) == 0;
+}
+
+/* 7 and BUSY_SLOTS have no divisor in common: each place once in BUSY_SLOTS rounds. */
+static unsigned slot_of(unsigned round)
+{
+	return round * 7 % BUSY_SLOTS;
+}
+
+/* As if the rounds before the first had been, by one write. */
+static bool fill_slots(int fd)
+{
+	uint64_t *all = buffer((size_t)BUSY_SLOTS * BUSY_BYTES);
+	bool ok;
+
+	for (unsigned n = 1; all && n <= BUSY_SLOTS; n++)
+		fill_slot(all + (size_t)slot_of(n) * (BUSY_BYTES / 8), n - BUSY_SLOTS);
+	ok = all && pwrite(fd, all, (size_t)BUSY_SLOTS * BUSY_BYTES, READ_BYTES) ==
+			(ssize_t)BUSY_SLOTS * BUSY_BYTES;
+	free(all);
+	return ok;
+}
+
+/*
+ * Writes its own number all over the place and finds it again, at once and when the place's turn
+ * comes next: a disk that is of another moment than memory has other numbers there.
+ */
 static void keep_busy(int fd, struct shared *shared)
 {
 	uint64_t *out = buffer(BUSY_BYTES), *in = buffer(BUSY_BYTES);
 
 	start_ticking(shared);
+	shared->bad = !fill_slots(fd);
 	for (unsigned n = 1; out && in && !shared->bad; n++) {
-		off_t at = READ_BYTES + (off_t)(n * 7 % BUSY_SLOTS) * BUSY_BYTES;
+		off_t at = READ_BYTES + (off_t)slot_of(n) * BUSY_BYTES;
 
-		for (unsigned i = 0; i < BUSY_BYTES / 8; i++)
-			out[i] = (uint64_t)n << 32 | i;
-		if (pwrite(fd, out, BUSY_BYTES, at) != BUSY_BYTES ||
-		    pread(fd, in, BUSY_BYTES, at) != BUSY_BYTES ||
-		    memcmp(in, out, BUSY_BYTES) != 0 || (n % 8 == 0 && fsync(fd) < 0))
+		fill_slot(out, n - BUSY_SLOTS);
+		shared->bad = !slot_is(fd, at, out, in);
+		fill_slot(out, n);
+		if (pwrite(fd, out, BUSY_BYTES, at) != BUSY_BYTES || !slot_is(fd, at, out, in) ||
+		    (n % 8 == 0 && fsync(fd) < 0))
 			shared->bad = true;
 		__atomic_add_fetch(&shared->rounds, 1, __ATOMIC_RELAXED);
 	}
