@@ -141,5 +141,6 @@ void figure_restore_syscalls(struct bench *b, struct results *r)
 		return;
 	for (unsigned i = 0; i < SYSCALL_RUNS; i++)
 		sample_both(b, &s, sample_syscalls, row);
-	judge_value(row, 125, 0);
+	/* All threads have no limit: how far the others come is the scheduler's. */
+	judge_value(row, b->counts ? 125 : 0, 0);
 }
