@@ -58,16 +58,22 @@ static int new_file_sync(struct new_file *f, struct err *err)
 	return fsync(f->fd) < 0 ? err_sys(err, errno, "%s: fsync", f->path) : 0;
 }
 
-static int new_file_name(struct new_file *f, struct err *err)
+/* From then on there is no temporary name: NULL. */
+static int give_name(char **temporary, const char *path, struct err *err)
 {
 	int ret;
 
-	if (rename(f->temporary, f->path) < 0)
-		return err_sys(err, errno, "%s: rename", f->path);
-	free(f->temporary);
-	f->temporary = NULL;
-	ret = file_sync_name(f->path);
-	return ret ? err_sys(err, -ret, "%s: fsync of its directory", f->path) : 0;
+	if (rename(*temporary, path) < 0)
+		return err_sys(err, errno, "%s: rename", path);
+	free(*temporary);
+	*temporary = NULL;
+	ret = file_sync_name(path);
+	return ret ? err_sys(err, -ret, "%s: fsync of its directory", path) : 0;
+}
+
+static int new_file_name(struct new_file *f, struct err *err)
+{
+	return give_name(&f->temporary, f->path, err);
 }
 
 /* Without its name it is gone. */
@@ -120,25 +126,17 @@ static int layers_name(struct layer_copy *layers, struct err *err)
 {
 	int ret = 0;
 
-	for (unsigned i = 0; i < CONFIG_DISKS_MAX; i++) {
-		struct layer_copy *l = &layers[i];
-
-		if (!l->made)
-			continue;
-		if (rename(l->temporary, l->path) < 0)
-			return err_sys(err, errno, "%s: rename", l->path);
-		l->made = false;
-		ret = file_sync_name(l->path);
-		if (ret)
-			return err_sys(err, -ret, "%s: fsync of its directory", l->path);
+	for (unsigned i = 0; !ret && i < CONFIG_DISKS_MAX; i++) {
+		if (layers[i].made)
+			ret = give_name(&layers[i].temporary, layers[i].path, err);
 	}
-	return 0;
+	return ret;
 }
 
 static void layers_free(struct layer_copy *layers)
 {
 	for (unsigned i = 0; i < CONFIG_DISKS_MAX; i++) {
-		if (layers[i].made)
+		if (layers[i].made && layers[i].temporary)
 			unlink(layers[i].temporary);
 		free(layers[i].temporary);
 		free(layers[i].path);

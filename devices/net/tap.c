@@ -228,11 +228,12 @@ static int attached_flags_of_tap(int fd)
 
 int netdev_tap_adopt(int fd, struct netdev **out, struct err *err)
 {
-	int flags = inherited(fd) ? attached_flags_of_tap(fd) : -1;
+	bool given = inherited(fd);
+	int flags = given ? attached_flags_of_tap(fd) : -1;
 
 	if (flags >= 0)
 		return adopt(fd, flags, out, err);
-	if (inherited(fd))
+	if (given)
 		err_set(err, EINVAL, "descriptor %d is no tap", fd);
 	else
 		err_set(err, EBADF, "descriptor %d is not open", fd);

@@ -15,9 +15,9 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <termios.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "minivm/clock.h"
 #include "minivm/console.h"
 #include "pipes.h"
 
@@ -161,14 +161,6 @@ static bool quits_within_patience(struct rig *r)
 static void nothing(void *opaque)
 {
 	(void)opaque;
-}
-
-static uint64_t cpu_ns(void)
-{
-	struct timespec cpu;
-
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
-	return (uint64_t)cpu.tv_sec * 1000000000u + (uint64_t)cpu.tv_nsec;
 }
 
 static void fill(char *buf, size_t len)
@@ -482,9 +474,9 @@ Test(console, a_closed_pipe_does_not_keep_the_loop_busy, .timeout = 30)
 	cr_assert_eq(write(fds[1], "abc", 3), 3);
 	close(fds[1]);
 	rig_open(&r, fds[0], -1, false);
-	before = cpu_ns();
+	before = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
 	usleep(300000); /* the port is shut: hung up, but not read yet */
-	cr_assert_lt(cpu_ns() - before, 60000000u);
+	cr_assert_lt(clock_ns(CLOCK_PROCESS_CPUTIME_ID) - before, 60000000u);
 	open_port(&r);
 	guest_gets(&r, got, 3);
 	rig_stop(&r);
